@@ -1,0 +1,1 @@
+"""Containers, images and networks as users know them."""

@@ -1,0 +1,1 @@
+"""Warm fork servers: a function run in a freshly forked process."""

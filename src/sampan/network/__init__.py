@@ -1,0 +1,1 @@
+"""Bridge, addresses, network namespaces kept ready, published ports."""

@@ -1,0 +1,1 @@
+"""The standards' data types. Nothing here does anything."""

@@ -1,0 +1,1 @@
+"""A container from an OCI runtime spec and a root file system."""

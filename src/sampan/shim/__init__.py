@@ -1,0 +1,1 @@
+"""Launcher and shim: one small process per container."""
