@@ -1,0 +1,92 @@
+"""One end of a SEQPACKET socket that carries JSON messages and file descriptors between Sampan's processes.
+
+Unix sequenced packets keep message borders, so no framing is needed, and SCM_RIGHTS descriptors arrive with
+the message they were sent with (unix(7)). A message is at most `MAX_MESSAGE` bytes of JSON.
+"""
+
+from __future__ import annotations
+
+import array
+import os
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from sampan.errors import InvalidArgument
+
+MAX_MESSAGE = 1 << 20
+MAX_FDS = 64
+
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    """A connected pair with buffers large enough for the largest message. The caller closes both."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    widen(ours)
+    widen(theirs)
+    return ours, theirs
+
+
+def widen(sock: socket.socket) -> None:
+    """Let one message of `MAX_MESSAGE` bytes fit; root may pass the host's limit, others take what they get."""
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, 32, 2 * MAX_MESSAGE)  # SO_SNDBUFFORCE, needs CAP_NET_ADMIN
+    except PermissionError:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * MAX_MESSAGE)
+
+
+def encode(message: dict[str, Any]) -> bytes:
+    data = _encode(message)
+    if len(data) > MAX_MESSAGE:
+        raise InvalidArgument(f"a request of {len(data)} bytes is larger than the {MAX_MESSAGE} bytes allowed")
+    return data
+
+
+def send(sock: socket.socket, message: dict[str, Any], fds: Sequence[int] = ()) -> None:
+    """Send one message. Blocks if the socket does; BlockingIOError when a non-blocking one is full."""
+    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+    sock.sendmsg([encode(message)], ancillary, socket.MSG_NOSIGNAL)
+
+
+def receive(sock: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
+    """The next message with its descriptors (close-on-exec, owned by the caller), None at the end.
+
+    Raises BlockingIOError on an empty non-blocking socket, InvalidArgument on what is not a JSON object.
+    """
+    try:
+        data, ancillary, flags, _ = sock.recvmsg(
+            MAX_MESSAGE, socket.CMSG_SPACE(MAX_FDS * 4), socket.MSG_CMSG_CLOEXEC
+        )
+    except ConnectionResetError:
+        return None
+    fds = _descriptors(ancillary)
+    if not data:
+        _close(fds)
+        return None
+    try:
+        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+            raise InvalidArgument("a message between Sampan's processes was cut short")
+        return _decode(data), fds
+    except msgspec.DecodeError as error:
+        _close(fds)
+        raise InvalidArgument(f"a message between Sampan's processes is not JSON: {error}") from error
+    except InvalidArgument:
+        _close(fds)
+        raise
+
+
+def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
+    fds = array.array("i")
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+    return list(fds)
+
+
+def _close(fds: Sequence[int]) -> None:
+    for fd in fds:
+        os.close(fd)

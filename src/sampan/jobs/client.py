@@ -1,0 +1,158 @@
+"""The asker's side of a fork server, for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from sampan.errors import Internal, from_message
+from sampan.jobs import channel as wire
+
+Message = tuple[dict[str, Any], list[int]]
+
+
+async def receive(sock: socket.socket) -> Message | None:
+    """Next message from a non-blocking channel socket, None at the end. One reader at a time."""
+    loop = asyncio.get_running_loop()
+    while True:
+        try:
+            return wire.receive(sock)
+        except BlockingIOError:
+            await _ready(loop, sock)
+
+
+async def _ready(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
+    ready = loop.create_future()
+    loop.add_reader(sock.fileno(), _settle, ready)
+    try:
+        await ready
+    finally:
+        loop.remove_reader(sock.fileno())
+
+
+def _settle(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)
+
+
+class Job:
+    """A running job: its messages, and a pidfd once it has said its first word."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self.sock = sock
+        self.pid = 0
+        self._pidfd = -1
+
+    async def receive(self) -> Message | None:
+        """Next message (`progress`, `result`, `error` or the job's own words), None when the job has ended."""
+        received = await receive(self.sock)
+        if received is not None and "pid" in received[0] and not self.pid:
+            self.pid = int(received[0]["pid"])
+            self._pidfd = received[1][0]
+            return await self.receive()
+        return received
+
+    async def result(self, on_progress: Callable[[dict[str, Any]], None] | None = None) -> dict[str, Any]:
+        """The job's result. Raises the error it ended with; Internal if it died without a word."""
+        while (received := await self.receive()) is not None:
+            message, fds = received
+            for fd in fds:
+                os.close(fd)
+            if "result" in message:
+                return dict(message["result"])
+            if "error" in message:
+                raise from_message(message["error"])
+            if on_progress is not None and "progress" in message:
+                on_progress(message["progress"])
+        raise Internal("a worker process ended without an answer; its output is in the engine's log")
+
+    def close(self) -> None:
+        """Forget the job; it runs on unless it was killed."""
+        self.sock.close()
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
+
+    def kill(self) -> None:
+        """End the job now."""
+        if self._pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+
+class ForkServer:
+    """Starts `python -m module FD` on first use, and again when it has died."""
+
+    def __init__(self, module: str, env: Mapping[str, str] | None = None) -> None:
+        self._module = module
+        self._env = env
+        self._sock: socket.socket | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    def start(self) -> None:
+        """Start the server process; it warms up while the caller goes on."""
+        self._forget()
+        ours, theirs = wire.pair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-m", self._module, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True,
+                env=None if self._env is None else dict(self._env), cwd="/",
+            )
+        self._sock = ours
+
+    def spawn(self, job: str, args: dict[str, Any], fds: Sequence[int] = ()) -> Job:
+        """Ask for a job. The descriptors are duplicated by the kernel; the caller still owns its own."""
+        if self._sock is None:
+            self.start()
+        ours, theirs = wire.pair()
+        with theirs:
+            request = {"job": job, "args": args}
+            try:
+                self._send(request, [theirs.fileno(), *fds])
+            except (BrokenPipeError, ConnectionResetError):
+                self.start()  # it was killed: a new one serves this request
+                self._send(request, [theirs.fileno(), *fds])
+        return Job(ours)
+
+    def _send(self, request: dict[str, Any], fds: Sequence[int]) -> None:
+        assert self._sock is not None
+        wire.send(self._sock, request, fds)
+
+    async def run(
+        self, job: str, args: dict[str, Any], fds: Sequence[int] = (),
+        on_progress: Callable[[dict[str, Any]], None] | None = None,
+    ) -> dict[str, Any]:
+        """Run a job to its end; a cancelled caller kills it."""
+        running = self.spawn(job, args, fds)
+        try:
+            return await running.result(on_progress)
+        except BaseException:
+            running.kill()
+            raise
+        finally:
+            running.close()
+
+    def close(self) -> None:
+        """End the server (not what it forked)."""
+        self._forget()
+
+    def _forget(self) -> None:
+        if self._sock is not None:
+            self._sock.close()
+            self._sock = None
+        if self._process is not None:
+            self._process.wait()
+            self._process = None
