@@ -1,0 +1,116 @@
+"""What a process may set about itself: prctl(2), close_range(2), sethostname(2), pivot_root(2), sessions, terminals."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import resource
+import struct
+import termios
+
+from sampan.linux import libc
+
+PR_SET_PDEATHSIG = 1
+PR_SET_DUMPABLE = 4
+PR_SET_KEEPCAPS = 8
+PR_SET_NAME = 15
+PR_SET_CHILD_SUBREAPER = 36
+PR_SET_NO_NEW_PRIVS = 38
+
+CLOSE_RANGE_CLOEXEC = 4
+
+_prctl = libc.lib.prctl
+_sethostname = libc.lib.sethostname
+_setdomainname = libc.lib.setdomainname
+
+# Names of getrlimit(2) as the OCI spec and Docker write them (Docker: without RLIMIT_, lower case).
+RLIMITS = {name: getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")}
+
+
+def prctl(option: int, value: int = 0) -> int:
+    """prctl(2) with one unsigned long. Raises OSError."""
+    zero = ctypes.c_ulong(0)
+    result: int = _prctl(ctypes.c_int(option), ctypes.c_ulong(value), zero, zero, zero)
+    if result < 0:
+        raise libc.error("prctl")
+    return result
+
+
+def set_name(name: str) -> None:
+    """The process's name in /proc/PID/comm, at most 15 bytes."""
+    buffer = ctypes.create_string_buffer(name.encode()[:15])
+    _prctl(ctypes.c_int(PR_SET_NAME), buffer, ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0))
+
+
+def close_from(first: int, last: int = 0xFFFFFFFF) -> None:
+    """Close every descriptor from `first` to `last`. Raises OSError."""
+    if first <= last:
+        libc.syscall(libc.NR_CLOSE_RANGE, ctypes.c_uint(first), ctypes.c_uint(last), ctypes.c_uint(0))
+
+
+def close_on_exec_from(first: int) -> None:
+    """Mark every descriptor from `first` on close-on-exec (Linux 5.11). Raises OSError."""
+    libc.syscall(
+        libc.NR_CLOSE_RANGE, ctypes.c_uint(first), ctypes.c_uint(0xFFFFFFFF), ctypes.c_uint(CLOSE_RANGE_CLOEXEC)
+    )
+
+
+def close_all_but(keep: list[int]) -> None:
+    """Close every descriptor from 3 on that is not in `keep`."""
+    first = 3
+    for fd in sorted(fd for fd in keep if fd >= 3):
+        close_from(first, fd - 1)
+        first = fd + 1
+    close_from(first)
+
+
+def sethostname(name: str) -> None:
+    data = name.encode()
+    if _sethostname(data, ctypes.c_size_t(len(data))) != 0:
+        raise libc.error("sethostname")
+
+
+def setdomainname(name: str) -> None:
+    data = name.encode()
+    if _setdomainname(data, ctypes.c_size_t(len(data))) != 0:
+        raise libc.error("setdomainname")
+
+
+def pivot_root_here() -> None:
+    """Make the current directory, a mount point, the root: the old root is stacked on the same place.
+
+    pivot_root(2), "pivot_root(".", ".")": needs no directory for the old root; the caller detaches "." next.
+    """
+    libc.syscall(libc.NR_PIVOT_ROOT, b".", b".")
+
+
+def set_controlling_terminal(fd: int) -> None:
+    """Make the terminal `fd` this session's controlling terminal; the caller is a session leader."""
+    fcntl.ioctl(fd, termios.TIOCSCTTY, 0)
+
+
+def set_window_size(fd: int, height: int, width: int) -> None:
+    """Rows and columns of a pty; the kernel sends SIGWINCH to its foreground group."""
+    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
+
+
+def set_rlimit(name: str, soft: int, hard: int) -> None:
+    """setrlimit(2) by the name RLIMIT_…; -1 or 2**64-1 is unlimited. OSError carries the name."""
+    infinity = resource.RLIM_INFINITY
+    try:
+        resource.setrlimit(
+            RLIMITS[name],
+            (infinity if soft in (-1, 2**64 - 1) else soft, infinity if hard in (-1, 2**64 - 1) else hard),
+        )
+    except ValueError as error:  # the module's word for EPERM and EINVAL
+        raise PermissionError(1, str(error), name) from error
+
+
+def die_with_parent(signal_number: int) -> None:
+    """Have the kernel send us `signal_number` when our parent ends. Cleared by credential changes: set it last."""
+    prctl(PR_SET_PDEATHSIG, signal_number)
+
+
+def open_pidfd(pid: int) -> int:
+    return os.pidfd_open(pid)
