@@ -1,0 +1,223 @@
+"""OCI runtime spec (`config.json`), the Linux part: runtime-spec 1.2, config.md and config-linux.md.
+
+Field names are the spec's own (camelCase on the wire, snake_case here). Unknown members are ignored, as the spec asks.
+Sizes are bytes, cpu times microseconds, unless a member says otherwise.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class _Struct(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True):
+    pass
+
+
+class User(_Struct):
+    uid: int = 0
+    gid: int = 0
+    umask: int | None = None
+    additional_gids: list[int] = []
+    username: str = ""
+
+
+class Capabilities(_Struct):
+    bounding: list[str] = []
+    effective: list[str] = []
+    inheritable: list[str] = []
+    permitted: list[str] = []
+    ambient: list[str] = []
+
+
+class Rlimit(_Struct):
+    type: str
+    hard: int
+    soft: int
+
+
+class ConsoleSize(_Struct):
+    height: int
+    width: int
+
+
+class Process(_Struct):
+    terminal: bool = False
+    console_size: ConsoleSize | None = None
+    user: User = msgspec.field(default_factory=User)
+    args: list[str] = []
+    env: list[str] = []
+    cwd: str = "/"
+    capabilities: Capabilities | None = None
+    rlimits: list[Rlimit] = []
+    no_new_privileges: bool = False
+    apparmor_profile: str = ""
+    oom_score_adj: int | None = None
+    selinux_label: str = ""
+
+
+class Root(_Struct):
+    path: str
+    readonly: bool = False
+
+
+class IDMapping(_Struct):
+    container_id: int = msgspec.field(name="containerID")
+    host_id: int = msgspec.field(name="hostID")
+    size: int
+
+
+class Mount(_Struct):
+    destination: str
+    type: str = ""
+    source: str = ""
+    options: list[str] = []
+    uid_mappings: list[IDMapping] = []
+    gid_mappings: list[IDMapping] = []
+
+
+class Namespace(_Struct):
+    """`type` is pid, network, mount, ipc, uts, user, cgroup or time; `path` joins an existing one."""
+
+    type: str
+    path: str = ""
+
+
+class Device(_Struct):
+    path: str
+    type: str
+    major: int = 0
+    minor: int = 0
+    file_mode: int | None = None
+    uid: int = 0
+    gid: int = 0
+
+
+class DeviceCgroup(_Struct):
+    """`type` a, b or c; `major`/`minor` None is any; `access` any of rwm."""
+
+    allow: bool
+    type: str = "a"
+    major: int | None = None
+    minor: int | None = None
+    access: str = "rwm"
+
+
+class Memory(_Struct):
+    limit: int | None = None
+    reservation: int | None = None
+    swap: int | None = None
+    kernel: int | None = None
+    kernel_tcp: int | None = msgspec.field(default=None, name="kernelTCP")
+    swappiness: int | None = None
+    disable_oom_killer: bool | None = msgspec.field(default=None, name="disableOOMKiller")
+    use_hierarchy: bool | None = None
+    check_before_update: bool | None = None
+
+
+class CPU(_Struct):
+    shares: int | None = None
+    quota: int | None = None
+    burst: int | None = None
+    period: int | None = None
+    realtime_runtime: int | None = None
+    realtime_period: int | None = None
+    cpus: str = ""
+    mems: str = ""
+    idle: int | None = None
+
+
+class Pids(_Struct):
+    limit: int = 0
+
+
+class WeightDevice(_Struct):
+    major: int
+    minor: int
+    weight: int | None = None
+    leaf_weight: int | None = None
+
+
+class ThrottleDevice(_Struct):
+    major: int
+    minor: int
+    rate: int
+
+
+class BlockIO(_Struct):
+    weight: int | None = None
+    leaf_weight: int | None = None
+    weight_device: list[WeightDevice] = []
+    throttle_read_bps_device: list[ThrottleDevice] = []
+    throttle_write_bps_device: list[ThrottleDevice] = []
+    throttle_read_iops_device: list[ThrottleDevice] = msgspec.field(
+        default_factory=list, name="throttleReadIOPSDevice"
+    )
+    throttle_write_iops_device: list[ThrottleDevice] = msgspec.field(
+        default_factory=list, name="throttleWriteIOPSDevice"
+    )
+
+
+class HugepageLimit(_Struct):
+    page_size: str
+    limit: int
+
+
+class Resources(_Struct):
+    devices: list[DeviceCgroup] = []
+    memory: Memory | None = None
+    cpu: CPU | None = None
+    pids: Pids | None = None
+    block_io: BlockIO | None = msgspec.field(default=None, name="blockIO")
+    hugepage_limits: list[HugepageLimit] = []
+    unified: dict[str, str] = {}
+
+
+class SeccompArg(_Struct):
+    index: int
+    value: int
+    value_two: int = 0
+    op: str
+
+
+class SyscallRule(_Struct):
+    names: list[str]
+    action: str
+    errno_ret: int | None = None
+    args: list[SeccompArg] = []
+
+
+class Seccomp(_Struct):
+    default_action: str
+    default_errno_ret: int | None = None
+    architectures: list[str] = []
+    flags: list[str] = []
+    syscalls: list[SyscallRule] = []
+    listener_path: str = ""
+    listener_metadata: str = ""
+
+
+class Linux(_Struct):
+    namespaces: list[Namespace] = []
+    uid_mappings: list[IDMapping] = []
+    gid_mappings: list[IDMapping] = []
+    time_offsets: dict[str, dict[str, int]] = {}
+    devices: list[Device] = []
+    cgroups_path: str = ""
+    resources: Resources | None = None
+    rootfs_propagation: str = ""
+    seccomp: Seccomp | None = None
+    sysctl: dict[str, str] = {}
+    masked_paths: list[str] = []
+    readonly_paths: list[str] = []
+    mount_label: str = ""
+
+
+class Spec(_Struct):
+    oci_version: str = "1.2.0"
+    process: Process | None = None
+    root: Root | None = None
+    hostname: str = ""
+    domainname: str = ""
+    mounts: list[Mount] = []
+    linux: Linux | None = None
+    annotations: dict[str, str] = {}
