@@ -1,0 +1,129 @@
+"""What the engine and a shim say to each other, over one SEQPACKET socket (jobs/channel.py).
+
+    engine                                   shim
+      │ job "shim": StartRequest ──────────────▶│  fds: [network namespace], [client socket]…
+      │◀── {"started": Started} + init's pidfd ─┤  the user's program is running
+      │◀── {"error": …} ────────────────────────┤  … or could not be started; nothing is left of it
+      │ {"do": "exec"|"attach"|"resize"|"status", "n": n, …} ─▶│  answered by {"re": n, …} or {"re": n, "error": …}
+      │◀── {"event": "exec_exited", "id", "status"} ───────────┤
+      │◀── {"event": "exited", …Exit} ─────────────────────────┤  then the shim ends
+
+A new engine connects to `DIRECTORY/shim.sock` and asks for "status". `DIRECTORY/exit.json` (an `Exit`) is there,
+complete, before the exit is told: an engine that was away reads it instead.
+"""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+
+import msgspec
+
+from sampan.oci import runtime as oci
+
+SOCKET = "shim.sock"
+EXIT_FILE = "exit.json"
+STATUS_FILE = "status.json"
+
+
+class Overlay(msgspec.Struct, tag="overlay", tag_field="kind"):
+    """A root of image layers, topmost first, and a writable one. Absolute paths."""
+
+    lower: list[str]
+    upper: str
+    work: str
+
+
+class Directory(msgspec.Struct, tag="directory", tag_field="kind"):
+    """A root that is a plain directory."""
+
+    path: str
+
+
+Rootfs = Overlay | Directory
+
+
+class Log(msgspec.Struct):
+    """Docker's json-file log: rotated at `max_size` bytes, `max_files` files in all (path, path.1, …)."""
+
+    path: str
+    max_size: int = 10 << 20
+    max_files: int = 3
+
+
+class ClientOptions(msgspec.Struct):
+    """How an attached client's socket is used; the sockets themselves travel as descriptors."""
+
+    stdin: bool
+    stdout: bool
+    stderr: bool
+    tty: bool
+    detach_keys: str = ""
+    leftover: str = ""  # base64 of what the client had sent already
+
+
+class StartRequest(msgspec.Struct):
+    """Start a container. `directory` (EXEC_ROOT/containers/ID) is made by the shim and removed by the engine.
+
+    `cgroup_host` is `linux.cgroup.Host` as plain data; the group's path is `spec.linux.cgroups_path`.
+    `seccomp` is the path of the compiled filter, "" for none. `stdin_once`: close stdin when the first client leaves.
+    """
+
+    id: str
+    directory: str
+    spec: oci.Spec
+    rootfs: Rootfs
+    cgroup_host: dict[str, object]
+    seccomp: str = ""
+    log: Log | None = None
+    open_stdin: bool = False
+    stdin_once: bool = False
+    init: bool = False
+    network: bool = False  # a network namespace comes as the first descriptor
+    clients: list[ClientOptions] = []
+
+
+class ExecRequest(msgspec.Struct):
+    """Run one more process in the container; `process` as in the OCI spec, its user's name in `user.username`."""
+
+    id: str
+    process: oci.Process
+    seccomp: str = ""
+    open_stdin: bool = False
+    client: ClientOptions | None = None
+
+
+class Step(msgspec.Struct):
+    """One operation of a start, as the flight recorder has it; `micros` is how long it took."""
+
+    name: str
+    detail: str
+    micros: int
+    error: str = ""
+
+
+class Started(msgspec.Struct):
+    pid: int
+    started_at: str  # RFC 3339, nanoseconds, UTC
+    cgroups: dict[str, str]  # controller → directory
+    warnings: list[str] = []
+    steps: list[Step] = []
+
+
+class Exit(msgspec.Struct):
+    """`status` as a shell has it: the exit code, or 128 + signal."""
+
+    status: int
+    finished_at: str
+    signal: int = 0
+    oom_killed: bool = False
+    memory_limit_hit: bool = False
+    error: str = ""
+
+
+@dataclass
+class AttachedClient:
+    """A client's hijacked connection on its way to a shim. Whoever passes it on closes its own copy."""
+
+    sock: socket.socket
+    options: ClientOptions
