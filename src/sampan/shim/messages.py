@@ -20,10 +20,10 @@ from dataclasses import dataclass
 import msgspec
 
 from sampan.oci import runtime as oci
+from sampan.runtime.operation import Step
 
 SOCKET = "shim.sock"
 EXIT_FILE = "exit.json"
-STATUS_FILE = "status.json"
 
 
 class Overlay(msgspec.Struct, tag="overlay", tag_field="kind"):
@@ -91,15 +91,6 @@ class ExecRequest(msgspec.Struct):
     seccomp: str = ""
     open_stdin: bool = False
     client: ClientOptions | None = None
-
-
-class Step(msgspec.Struct):
-    """One operation of a start, as the flight recorder has it; `micros` is how long it took."""
-
-    name: str
-    detail: str
-    micros: int
-    error: str = ""
 
 
 class Started(msgspec.Struct):

@@ -1,0 +1,208 @@
+"""The init stage: what the first process of a container, or one that joins it, does before the user's program.
+
+Everything it needs was imported before the clone. After entering the root nothing of the container is opened but
+what the plan names, and nothing of it is executed but the program asked for (SECURITY.md, class 2).
+
+    shim                                   init stage
+      │ clone3 ──────────────────────────────▶│
+      │ uid_map, gid_map; "go" ──────────────▶│  only with a user namespace of its own
+      │                                       │ the plan: namespaces, mounts, devices, masks, pivot_root
+      │◀─ {"ready": {steps, warnings}} [pty] ─┤
+      │                                       │ terminal, limits, capabilities, user, seccomp, execve
+      │◀─ end of file: the program runs ──────┤  the socket is close-on-exec
+      │◀─ {"error": …} ───────────────────────┤  or why not
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import signal
+import socket
+import stat
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+import msgspec
+
+from sampan.errors import SampanError, StartFailed, to_message
+from sampan.jobs import channel as wire
+from sampan.linux import capability, paths, process
+from sampan.oci import runtime as oci
+from sampan.runtime import pid1, users
+from sampan.runtime.devices import OpenConsole
+from sampan.runtime.identity import BecomeUser, LoadSeccomp, NoNewPrivileges, SetRlimits
+from sampan.runtime.operation import Operation, OperationFailed, Stage, perform
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass
+class ProcessSetup:
+    """All that the init stage needs beyond its plan, made ready before the clone.
+
+    `stdio` are the descriptors for 0, 1 and 2 (ignored with a terminal). `with_init`: stay as process 1 and reap.
+    """
+
+    process: oci.Process
+    sets: capability.Sets | None
+    last_cap: int
+    seccomp: bytes
+    stdio: tuple[int, int, int]
+    console: OpenConsole | None = None
+    with_init: bool = False
+    keep: list[int] = field(default_factory=list)
+
+
+def run(sync: socket.socket, plan: list[Operation], setup: ProcessSetup, wait_for_go: bool) -> NoReturn:
+    """Do the plan, become the user's program. Never returns; what fails goes to the other side as one message."""
+    try:
+        process.close_all_but([sync.fileno(), *setup.stdio, *setup.keep])
+        if wait_for_go and wire.receive(sync) is None:
+            os._exit(1)
+        stage = Stage()
+        perform(plan, stage)
+        _become(sync, stage, setup)
+    except OperationFailed as error:
+        _report(sync, StartFailed(f"failed to start the container: {error}"))
+    except SampanError as error:
+        _report(sync, error)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _report(sync, StartFailed(f"failed to start the container: {where}{error.strerror or error}"))
+    except BaseException as error:
+        _report(sync, StartFailed(f"failed to start the container: {type(error).__name__}: {error}"))
+    os._exit(127)
+
+
+def _report(sync: socket.socket, error: SampanError) -> None:
+    try:
+        wire.send(sync, {"error": to_message(error)})
+    except OSError:
+        os._exit(126)  # nobody is left to tell
+
+
+def _become(sync: socket.socket, stage: Stage, setup: ProcessSetup) -> None:
+    spec = setup.process
+    identity = users.resolve(spec.user, stage.root)
+    environment = _environment(spec.env, identity.home)
+    console = setup.console
+    _working_directory(stage.root, spec.cwd)
+    os.setsid()
+    stdio = setup.stdio
+    if console is not None:
+        os.fchown(console.peer, identity.uid, -1)
+        process.set_controlling_terminal(console.peer)
+        stdio = (console.peer, console.peer, console.peer)
+    else:
+        _own_pipes(stdio, identity.uid)
+    become = BecomeUser(identity, setup.sets, setup.last_cap)
+    last: list[Operation] = [SetRlimits(tuple(spec.rlimits))] if spec.rlimits else []
+    filters: list[Operation] = [LoadSeccomp(setup.seccomp)] if setup.seccomp else []
+    if spec.no_new_privileges:
+        last += [become, NoNewPrivileges(), *filters]
+    else:
+        last += [*filters, become]  # without no_new_privs only CAP_SYS_ADMIN may load a filter
+    os.umask(0o022 if spec.user.umask is None else spec.user.umask)
+    masters = [console.master] if console is not None else []
+    steps = [msgspec.to_builtins(step) for step in stage.steps]
+    stage.steps = []
+    wire.send(sync, {"ready": {"steps": steps, "warnings": stage.warnings}}, masters)
+    stage.warnings = []
+    perform(last, stage)
+    if stage.warnings:
+        wire.send(sync, {"warnings": stage.warnings})
+    for target, fd in enumerate(stdio):
+        os.dup2(fd, target)
+    _execute(sync, spec.args, environment, setup.with_init)
+
+
+def _own_pipes(stdio: tuple[int, int, int], uid: int) -> None:
+    """/dev/stdout must be openable by a program that is not root: its pipe belongs to the user then."""
+    if uid != 0:
+        for fd in stdio:
+            if stat.S_ISFIFO(os.fstat(fd).st_mode):
+                os.fchown(fd, uid, -1)
+
+
+def _environment(entries: list[str], home: str) -> dict[str, str]:
+    environment = dict(entry.partition("=")[::2] for entry in entries if "=" in entry)
+    if not environment.get("HOME"):
+        environment["HOME"] = home
+    environment.setdefault("PATH", DEFAULT_PATH)
+    return environment
+
+
+def _working_directory(root: int, path: str) -> None:
+    """Enter the working directory, made if missing, and see that it lies in the root (CVE-2024-21626)."""
+    try:
+        fd = paths.ensure_dir(root, path or "/", 0o755, 0, 0)
+        try:
+            os.fchdir(fd)
+        finally:
+            os.close(fd)
+        if not os.getcwd().startswith("/"):
+            raise OSError(errno.ENOENT, "lies outside the container's root", path)
+    except OSError as error:
+        raise StartFailed(f'chdir to cwd ("{path}") failed: {(error.strerror or str(error)).lower()}', 126) from error
+
+
+def _execute(sync: socket.socket, args: list[str], environment: dict[str, str], with_init: bool) -> NoReturn:
+    program = _find(args, environment["PATH"])
+    poll = select.poll()
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores these two; a program expects their defaults
+        signal.signal(number, signal.SIG_DFL)
+    process.close_on_exec_from(3)
+    if with_init:
+        pid1.fork_child(sync)
+    process.die_with_parent(signal.SIGKILL)
+    poll.register(sync, select.POLLHUP)
+    if poll.poll(0):  # the shim ended before the kernel knew that we follow it
+        os._exit(137)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    try:
+        os.execve(program, args, environment)
+    except OSError as error:
+        raise _exec_failed(args[0], error) from error
+
+
+def _find(args: list[str], search: str) -> str:
+    """The program's path inside the container, as execvp would find it. Raises StartFailed 127 or 126."""
+    if not args or not args[0]:
+        raise StartFailed("no command specified: give one, or set CMD or ENTRYPOINT in the image", 127)
+    name = args[0]
+    if "/" in name:
+        _check_executable(name, name)
+        return name
+    denied = False
+    for directory in search.split(":"):
+        candidate = f"{directory or '.'}/{name}"
+        try:
+            _check_executable(candidate, name)
+            return candidate
+        except StartFailed as error:
+            denied = denied or error.exit_code == 126
+    if denied:
+        raise StartFailed(f'exec: "{name}": permission denied', 126)
+    raise StartFailed(f'exec: "{name}": executable file not found in $PATH', 127)
+
+
+def _check_executable(path: str, name: str) -> None:
+    try:
+        status = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise StartFailed(f'exec: "{name}": stat {path}: no such file or directory', 127) from error
+    except OSError as error:
+        raise _exec_failed(name, error) from error
+    if status.st_mode & 0o170000 == 0o040000:
+        raise StartFailed(f'exec: "{name}": is a directory', 126)
+    if not os.access(path, os.X_OK, effective_ids=True):
+        raise StartFailed(f'exec: "{name}": permission denied', 126)
+
+
+def _exec_failed(name: str, error: OSError) -> StartFailed:
+    if error.errno == errno.ENOENT:  # the file is there: what is missing is its interpreter or dynamic loader
+        return StartFailed(f'exec: "{name}": no such file or directory (its interpreter or loader is missing)', 127)
+    reason = os.strerror(error.errno or 0).lower()
+    return StartFailed(f'exec: "{name}": {reason}', 126)

@@ -1,0 +1,104 @@
+"""Operations on namespaces and what they hold: joining, host name, loopback, sysctls, cgroups."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import socket
+import struct
+from dataclasses import dataclass
+
+from sampan.linux import cgroup, clone, paths, process
+from sampan.runtime.operation import Stage
+
+_SYSCTL = re.compile(r"[A-Za-z0-9_-]+(?:[./][A-Za-z0-9_*@:-]+)+")
+
+
+@dataclass(frozen=True)
+class JoinNamespace:
+    """Enter an existing namespace by its descriptor."""
+
+    kind: str
+    fd: int
+
+    def describe(self) -> str:
+        return f"join the {self.kind} namespace"
+
+    def apply(self, stage: Stage) -> None:
+        clone.setns(self.fd, clone.NAMESPACES[self.kind][0])
+
+
+@dataclass(frozen=True)
+class JoinCgroup:
+    """Put ourselves into the group of every v1 hierarchy: moving oneself needs no lock of the whole system."""
+
+    path: str
+    fds: tuple[int, ...]
+
+    def describe(self) -> str:
+        return f"join cgroup {self.path}"
+
+    def apply(self, stage: Stage) -> None:
+        cgroup.join(self.fds)
+
+
+@dataclass(frozen=True)
+class NewCgroupNamespace:
+    """After joining: the namespace's top is the group we are in at this moment (cgroup_namespaces(7))."""
+
+    def describe(self) -> str:
+        return "new cgroup namespace"
+
+    def apply(self, stage: Stage) -> None:
+        clone.unshare(clone.NEWCGROUP)
+
+
+@dataclass(frozen=True)
+class SetHostname:
+    hostname: str
+    domainname: str = ""
+
+    def describe(self) -> str:
+        return f"set the host name {self.hostname}"
+
+    def apply(self, stage: Stage) -> None:
+        if self.hostname:
+            process.sethostname(self.hostname)
+        if self.domainname:
+            process.setdomainname(self.domainname)
+
+
+@dataclass(frozen=True)
+class LoopbackUp:
+    """A fresh network namespace has `lo`, down."""
+
+    def describe(self) -> str:
+        return "bring lo up"
+
+    def apply(self, stage: Stage) -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+            fcntl.ioctl(sock, 0x8914, struct.pack("16sh14x", b"lo", 0x1 | 0x40))  # SIOCSIFFLAGS: up, running
+
+
+@dataclass(frozen=True)
+class SetSysctl:
+    """Write below /proc/sys, on the procfs that we mounted ourselves, by its descriptor (CVE-2025-52881, 2022-0811)."""
+
+    key: str
+    value: str
+
+    def describe(self) -> str:
+        return f"set sysctl {self.key}={self.value}"
+
+    def apply(self, stage: Stage) -> None:
+        if not _SYSCTL.fullmatch(self.key) or stage.proc < 0:
+            raise OSError(22, "not the name of a sysctl, or the container has no /proc", self.key)
+        path = self.key if "/" in self.key else self.key.replace(".", "/")
+        fd = paths.openat2(
+            stage.proc, f"sys/{path}", os.O_WRONLY, resolve=paths.RESOLVE_BENEATH | paths.RESOLVE_NO_SYMLINKS
+        )
+        try:
+            os.write(fd, self.value.encode())
+        finally:
+            os.close(fd)

@@ -1,0 +1,78 @@
+"""The init stage's work is a list of operations; this is what an operation is and what it works on."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import msgspec
+
+
+class Step(msgspec.Struct):
+    """One operation of a start, as the flight recorder has it; `micros` is how long it took."""
+
+    name: str
+    detail: str
+    micros: int
+    error: str = ""
+
+
+@dataclass
+class Stage:
+    """What the init stage has in hand while it works; every descriptor is close-on-exec.
+
+    `root` is the container's root (a mount's fd), `proc` its procfs, `devpts` its pty file system; -1 before they are.
+    """
+
+    root: int = -1
+    proc: int = -1
+    devpts: int = -1
+    null: int = -1
+    empty: int = -1
+    warnings: list[str] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+
+    def null_device(self) -> int:
+        """The host's /dev/null by descriptor, verified to be it (CVE-2025-31133). Only before the root is entered."""
+        if self.null < 0:
+            self.null = os.open("/dev/null", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+            status = os.fstat(self.null)
+            if not stat.S_ISCHR(status.st_mode) or status.st_rdev != os.makedev(1, 3):
+                raise OSError(22, "is not the null device", "/dev/null")
+        return self.null
+
+
+class Operation(Protocol):
+    """One act of the init stage. `apply` raises OSError with the path or name it was about."""
+
+    def describe(self) -> str: ...
+    def apply(self, stage: Stage) -> None: ...
+
+
+class OperationFailed(Exception):
+    """An operation of the plan failed: says which, on what, and the kernel's error."""
+
+    def __init__(self, operation: Operation, error: OSError) -> None:
+        reason = os.strerror(error.errno) if error.errno else ""
+        words = f"{error.strerror} ({reason})" if reason and error.strerror != reason else reason or str(error)
+        about = f" {error.filename}:" if error.filename and str(error.filename) not in operation.describe() else ""
+        super().__init__(f"{operation.describe()}:{about} {words}")
+        self.errno = error.errno
+
+
+def perform(plan: Sequence[Operation], stage: Stage) -> None:
+    """Apply a plan in order, recording each operation. Raises OperationFailed at the first that fails."""
+    clock = time.perf_counter_ns
+    for operation in plan:
+        begin = clock()
+        try:
+            operation.apply(stage)
+        except OSError as error:
+            raise OperationFailed(operation, error) from error
+        stage.steps.append(
+            Step(type(operation).__name__, operation.describe(), (clock() - begin) // 1000)
+        )

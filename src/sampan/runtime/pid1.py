@@ -1,0 +1,65 @@
+"""Process 1 for `--init`: passes signals on, reaps orphans, ends as its child ends.
+
+It never executes another program, so it stays non-dumpable: nobody inside without CAP_SYS_PTRACE can reach its
+/proc/1/exe, the host's interpreter (CVE-2019-5736).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+
+from sampan.linux import process
+
+_OWN = {signal.SIGCHLD, signal.SIGTTIN, signal.SIGTTOU, signal.SIGKILL, signal.SIGSTOP}
+
+
+def fork_child(sync: socket.socket) -> None:
+    """Fork. The child returns, to become the program; the parent stays as process 1 and never returns."""
+    everything = signal.valid_signals()
+    signal.pthread_sigmask(signal.SIG_BLOCK, everything)
+    child = os.fork()
+    if child == 0:
+        os.setpgid(0, 0)
+        _take_terminal()
+        return
+    sync.close()
+    process.set_name("sampan-init")
+    process.die_with_parent(signal.SIGKILL)
+    os._exit(_serve(child))
+
+
+def _take_terminal() -> None:
+    """Be the terminal's foreground group, if there is a terminal: Ctrl-C must reach the program."""
+    try:
+        os.tcsetpgrp(0, os.getpgrp())
+    except OSError:
+        pass  # stdin is no terminal of this session
+
+
+def _serve(child: int) -> int:
+    while True:
+        received = signal.sigwait(signal.valid_signals())
+        if received == signal.SIGCHLD:
+            status = _reap(child)
+            if status is not None:
+                return status
+        elif received not in _OWN:
+            try:
+                os.kill(child, received)
+            except ProcessLookupError:
+                pass  # it has just ended; its SIGCHLD follows
+
+
+def _reap(child: int) -> int | None:
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return 0
+        if pid == 0:
+            return None
+        if pid == child:
+            code = os.waitstatus_to_exitcode(status)
+            return code if code >= 0 else 128 - code
