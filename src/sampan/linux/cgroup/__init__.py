@@ -1,0 +1,18 @@
+"""cgroups(7): groups of processes with limits and accounting, in v1, v2 and hybrid hierarchies.
+
+    host.py       where the hierarchies are mounted: found once, sent along as plain data
+    cgroupfs.py   the driver that makes and removes directories itself (another driver is another module like it)
+    group.py      Group: one container's directories in all hierarchies; join, kill, freeze, remove
+    limits_v1.py, limits_v2.py, device_program.py    OCI resources → control files, eBPF device program
+    stats.py      accounting, from the paths alone
+    features.py   what this kernel's controllers can do
+
+A group has one directory in each v1 hierarchy that matters, and one in the v2 hierarchy when there is one: on hybrid
+hosts that one holds no limits, but brings what only v2 has: being born in the group (CLONE_INTO_CGROUP), cgroup.kill,
+a freezer that can be waited for, and an event when the last process is gone.
+"""
+
+from sampan.linux.cgroup.group import Group, join
+from sampan.linux.cgroup.host import Host, detect
+
+__all__ = ["Group", "Host", "detect", "join"]

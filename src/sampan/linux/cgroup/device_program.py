@@ -1,0 +1,207 @@
+"""v2 has no devices controller: a BPF_CGROUP_DEVICE program decides over open(2) and mknod(2) of device nodes.
+
+bpf(2), linux/bpf.h; the context is struct bpf_cgroup_dev_ctx {u32 access_type; u32 major; u32 minor}.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import platform
+import struct
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from sampan.errors import InvalidArgument, Unsupported
+from sampan.linux import libc
+
+if TYPE_CHECKING:
+    from sampan.oci.runtime import DeviceCgroup
+
+NR_BPF = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "s390x": 351, "ppc64le": 361}.get(platform.machine(), -1)
+
+BPF_PROG_LOAD = 5
+BPF_PROG_ATTACH = 8
+BPF_PROG_DETACH = 9
+BPF_PROG_GET_FD_BY_ID = 13
+BPF_PROG_QUERY = 16
+BPF_PROG_TYPE_CGROUP_DEVICE = 15
+BPF_CGROUP_DEVICE = 6
+BPF_F_ALLOW_MULTI = 2
+BPF_F_REPLACE = 4
+
+_ACCESS = {"m": 1, "r": 2, "w": 4}
+_TYPE = {"b": 1, "c": 2}
+_ALL = 7
+
+_MAX_PROGRAMS = 64
+_MAX_NUMBER = 0x7FFFFFFF
+
+# Opcodes used here (linux/bpf.h); K takes the immediate, X the source register.
+_LOAD_WORD = 0x61
+_MOVE_X = 0xBC
+_MOVE_K = 0xB4
+_AND_K = 0x54
+_SHIFT_RIGHT_K = 0x74
+_JUMP_EQUAL_K = 0x15
+_JUMP_UNEQUAL_K = 0x55
+_JUMP_UNEQUAL_X = 0x5D
+_EXIT = 0x95
+_JUMPS = frozenset((_JUMP_EQUAL_K, _JUMP_UNEQUAL_K, _JUMP_UNEQUAL_X))
+
+
+class Exemption(NamedTuple):
+    """One device, or all (None), that the default does not hold for; `access` is a mask of m 1, r 2, w 4."""
+
+    type: str
+    major: int | None
+    minor: int | None
+    access: int
+
+
+class Policy(NamedTuple):
+    """What a list of rules comes to: the default, and the exemptions from it."""
+
+    allow: bool
+    exemptions: tuple[Exemption, ...]
+
+
+def policy(rules: Sequence[DeviceCgroup]) -> Policy:
+    """Follow the rules as v1's devices controller does: "a" sets the default and drops all exemptions.
+
+    A rule that agrees with the default takes its accesses out of the exemption for the very same device numbers; one
+    that contradicts it adds them. Starts from "allow all", as a new v2 group has no program. Raises InvalidArgument.
+    """
+    allow = True
+    exemptions: dict[tuple[str, int | None, int | None], int] = {}
+    for rule in rules:
+        if rule.type in ("a", ""):
+            allow = rule.allow
+            exemptions.clear()
+            continue
+        if rule.type not in _TYPE or not rule.access or set(rule.access) - set(_ACCESS):
+            raise InvalidArgument(f"invalid device cgroup rule: {rule.type} {rule.major}:{rule.minor} {rule.access}")
+        access = 0
+        for letter in rule.access:
+            access |= _ACCESS[letter]
+        if max(rule.major or 0, rule.minor or 0) > _MAX_NUMBER:
+            raise InvalidArgument(f"invalid device number {rule.major}:{rule.minor}")
+        key = (rule.type, _number(rule.major), _number(rule.minor))
+        before = exemptions.get(key, 0)
+        after = before & ~access if rule.allow == allow else before | access
+        if after:
+            exemptions[key] = after
+        else:
+            exemptions.pop(key, None)
+    return Policy(allow, tuple(Exemption(*key, access) for key, access in exemptions.items()))
+
+
+def _number(value: int | None) -> int | None:
+    return None if value is None or value < 0 else value
+
+
+def program(decided: Policy) -> bytes:
+    """The policy as eBPF instructions, 8 bytes each.
+
+    Registers: r2 the device's type, r3 the accesses asked for, r4 major, r5 minor; r1 is scratch. An allowed exemption
+    must hold all accesses that are asked for, a denied one any of them, as in v1.
+    """
+    code = [
+        _instruction(_LOAD_WORD, 2, 1, 0),
+        _instruction(_MOVE_X, 3, 2),
+        _instruction(_AND_K, 2, number=0xFFFF),
+        _instruction(_SHIFT_RIGHT_K, 3, number=16),
+        _instruction(_LOAD_WORD, 4, 1, 4),
+        _instruction(_LOAD_WORD, 5, 1, 8),
+    ]
+    for exemption in decided.exemptions:
+        code += _match(exemption, not decided.allow)
+    return b"".join(code + _answer(decided.allow))
+
+
+def _match(exemption: Exemption, allow: bool) -> list[bytes]:
+    """Return `allow` when the exemption matches, else go on behind these instructions."""
+    steps = [(_JUMP_UNEQUAL_K, 2, 0, _TYPE[exemption.type])]
+    if exemption.major is not None:
+        steps.append((_JUMP_UNEQUAL_K, 4, 0, exemption.major))
+    if exemption.minor is not None:
+        steps.append((_JUMP_UNEQUAL_K, 5, 0, exemption.minor))
+    if exemption.access != _ALL:
+        steps += [(_MOVE_X, 1, 3, 0), (_AND_K, 1, 0, exemption.access)]
+        steps.append((_JUMP_UNEQUAL_X, 1, 3, 0) if allow else (_JUMP_EQUAL_K, 1, 0, 0))
+    answer = _answer(allow)
+    code = []
+    for index, (opcode, destination, source, number) in enumerate(steps, 1):
+        behind = len(steps) - index + len(answer) if opcode in _JUMPS else 0
+        code.append(_instruction(opcode, destination, source, behind, number))
+    return code + answer
+
+
+def _answer(allow: bool) -> list[bytes]:
+    return [_instruction(_MOVE_K, number=int(allow)), _instruction(_EXIT)]
+
+
+def _instruction(opcode: int, destination: int = 0, source: int = 0, offset: int = 0, number: int = 0) -> bytes:
+    """struct bpf_insn: opcode, both registers in a byte, jump or load offset, immediate."""
+    return struct.pack("=BBhi", opcode, source << 4 | destination, offset, number)
+
+
+def load(instructions: bytes) -> int:
+    """BPF_PROG_LOAD: a program's descriptor, the caller's to close. Raises Unsupported or OSError."""
+    code = ctypes.create_string_buffer(instructions, len(instructions))
+    license_text = ctypes.create_string_buffer(b"Apache-2.0")
+    attribute = struct.pack(
+        "=IIQQIIQII16sI", BPF_PROG_TYPE_CGROUP_DEVICE, len(instructions) // 8, ctypes.addressof(code),
+        ctypes.addressof(license_text), 0, 0, 0, 0, 0, b"sampan_devices", 0,
+    )
+    try:
+        return _bpf(BPF_PROG_LOAD, attribute)
+    except OSError as error:
+        if error.errno in (errno.ENOSYS, errno.EINVAL):
+            raise Unsupported("this kernel has no eBPF device control for cgroup v2 (CONFIG_CGROUP_BPF)") from error
+        raise
+
+
+def attach(directory: str, rules: Sequence[DeviceCgroup]) -> None:
+    """Make `rules` the device policy of a v2 group, in place of an earlier one.
+
+    The new program is in force before the old one is gone, so there is no moment without any. Raises InvalidArgument,
+    Unsupported or OSError with the path.
+    """
+    program_fd = load(program(policy(rules)))
+    group_fd = -1
+    old: list[int] = []
+    try:
+        group_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        old = _attached(group_fd)
+        if len(old) == 1:
+            _bpf(BPF_PROG_ATTACH, struct.pack(
+                "=IIIII", group_fd, program_fd, BPF_CGROUP_DEVICE, BPF_F_ALLOW_MULTI | BPF_F_REPLACE, old[0]))
+            return
+        _bpf(BPF_PROG_ATTACH, struct.pack("=IIIII", group_fd, program_fd, BPF_CGROUP_DEVICE, BPF_F_ALLOW_MULTI, 0))
+        for fd in old:  # all programs must agree to an access: an old one would go on forbidding
+            _bpf(BPF_PROG_DETACH, struct.pack("=III", group_fd, fd, BPF_CGROUP_DEVICE))
+    except OSError as error:
+        error.filename = directory
+        raise
+    finally:
+        for fd in (program_fd, group_fd, *old):
+            if fd >= 0:
+                os.close(fd)
+
+
+def _attached(group_fd: int) -> list[int]:
+    """Descriptors of the device programs attached to this very group."""
+    ids = (ctypes.c_uint32 * _MAX_PROGRAMS)()
+    attribute = ctypes.create_string_buffer(
+        struct.pack("=IIIIQI", group_fd, BPF_CGROUP_DEVICE, 0, 0, ctypes.addressof(ids), _MAX_PROGRAMS), 32
+    )
+    libc.syscall(NR_BPF, ctypes.c_int(BPF_PROG_QUERY), attribute, ctypes.c_uint(32))
+    count = struct.unpack_from("=I", attribute, 24)[0]
+    return [_bpf(BPF_PROG_GET_FD_BY_ID, struct.pack("=III", ids[index], 0, 0)) for index in range(count)]
+
+
+def _bpf(command: int, attribute: bytes) -> int:
+    buffer = ctypes.create_string_buffer(attribute, len(attribute))
+    return libc.syscall(NR_BPF, ctypes.c_int(command), buffer, ctypes.c_uint(len(attribute)))

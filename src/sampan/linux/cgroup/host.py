@@ -1,0 +1,75 @@
+"""Which cgroup hierarchies this host has: cgroups(7), proc(5) (mountinfo)."""
+
+from __future__ import annotations
+
+import os
+
+import msgspec
+
+from sampan.errors import Unsupported
+from sampan.linux.cgroup import controlfile
+
+V1_CONTROLLERS = ("cpu", "cpuacct", "cpuset", "memory", "pids", "devices", "freezer", "blkio", "hugetlb")
+"""The v1 controllers that a container's group uses, where mounted."""
+
+V2_CONTROLLERS = ("cpu", "cpuset", "io", "memory", "pids", "hugetlb")
+
+
+class Host(msgspec.Struct, frozen=True):
+    """The host's hierarchies. Plain data: detected once, sent with each start request.
+
+    `mode` is "v1", "v2" or "hybrid". `v1` maps a controller to the mount point of its hierarchy (two controllers may
+    share one). `v2` is the mount point of the unified hierarchy or "", `v2_controllers` what can be enabled there.
+    `v2_freezer`: the v2 hierarchy can freeze (Linux 5.2), so no v1 freezer is needed.
+    """
+
+    mode: str
+    v1: dict[str, str] = {}
+    v2: str = ""
+    v2_controllers: list[str] = []
+    v2_freezer: bool = False
+
+
+def detect() -> Host:
+    """Look at this process's mounts. Raises Unsupported when no cgroup file system is mounted."""
+    v1: dict[str, str] = {}
+    v2 = ""
+    for mount_point, kind, options in _cgroup_mounts():
+        if kind == "cgroup2":
+            v2 = v2 or mount_point
+        else:
+            for controller in V1_CONTROLLERS:
+                if controller in options:
+                    v1.setdefault(controller, mount_point)
+    if not v1 and not v2:
+        raise Unsupported("no cgroup file system is mounted: mount cgroup2 on /sys/fs/cgroup")
+    available: list[str] = []
+    if v2:
+        present = controlfile.read(v2, "cgroup.controllers").split()
+        available = [name for name in V2_CONTROLLERS if name in present]
+    mode = "v2" if not v1 else "hybrid" if v2 else "v1"
+    return Host(mode, v1, v2, available, bool(v2) and _kernel() >= (5, 2))
+
+
+def _kernel() -> tuple[int, int]:
+    major, minor = os.uname().release.split(".")[:2]
+    return int(major), int("".join(c for c in minor if c.isdigit()) or "0")
+
+
+def _cgroup_mounts() -> list[tuple[str, str, list[str]]]:
+    """(mount point, "cgroup" or "cgroup2", super options) of each cgroup mount, in mount order."""
+    found = []
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            before, _, after = line.partition(" - ")
+            kind, _source, options = after.split(" ", 2)
+            if kind in ("cgroup", "cgroup2"):
+                found.append((_unescape(before.split(" ")[4]), kind, options.strip().split(",")))
+    return found
+
+
+def _unescape(text: str) -> str:
+    """mountinfo writes space, tab, newline and backslash as three octal digits."""
+    for escape, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        text = text.replace(escape, character)
+    return text

@@ -1,0 +1,261 @@
+"""OCI resources → the control files of v1 hierarchies (Documentation/admin-guide/cgroup-v1/)."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from sampan.errors import InvalidArgument, Unsupported
+from sampan.linux.cgroup import controlfile
+from sampan.linux.cgroup.controlfile import set_value
+
+if TYPE_CHECKING:
+    from sampan.oci.runtime import CPU, BlockIO, DeviceCgroup, HugepageLimit, Memory, Resources, ThrottleDevice
+
+NO_SWAP_LIMIT = (
+    "Your kernel does not support swap limit capabilities or the cgroup is not mounted. Memory limited without swap."
+)
+NO_MEMORY = (
+    "Your kernel does not support memory limit capabilities or the cgroup is not mounted. Limitation discarded."
+)
+NO_SWAPPINESS = (
+    "Your kernel does not support memory swappiness capabilities or the cgroup is not mounted. "
+    "Memory swappiness discarded."
+)
+NO_KERNEL_MEMORY = (
+    "Your kernel does not support kernel memory limit capabilities or the cgroup is not mounted. Limitation discarded."
+)
+NO_OOM_KILL_DISABLE = "Your kernel does not support OomKillDisable. OomKillDisable discarded."
+NO_CFS = "Your kernel does not support CPU CFS scheduler. CPU period/quota discarded."
+NO_SHARES = "Your kernel does not support CPU shares or the cgroup is not mounted. Shares discarded."
+NO_CPUSET = "Your kernel does not support cpuset or the cgroup is not mounted. Cpuset discarded."
+NO_PIDS = "Your kernel does not support PIDs limit capabilities or the cgroup is not mounted. PIDs limit discarded."
+NO_BLKIO = "Your kernel does not support Block I/O limits or the cgroup is not mounted. Limits discarded."
+NO_WEIGHT = "Your kernel does not support Block I/O weight or the cgroup is not mounted. Weight discarded."
+NO_WEIGHT_DEVICE = (
+    "Your kernel does not support Block I/O weight_device or the cgroup is not mounted. Weight-device discarded."
+)
+
+
+def apply(directories: Mapping[str, str], resources: Resources) -> list[str]:
+    """Write what `resources` names into a group's v1 directories. Returns warnings for what is not there."""
+    warnings: list[str] = []
+    if resources.devices and "devices" in directories:
+        apply_devices(directories["devices"], resources.devices)
+    if (memory := resources.memory) is not None:
+        warnings += apply_memory(directories["memory"], memory) if "memory" in directories else [NO_MEMORY]
+    if (cpu := resources.cpu) is not None:
+        warnings += apply_cpu(directories["cpu"], cpu) if "cpu" in directories else _without_cpu(cpu)
+        if cpu.cpus or cpu.mems:
+            warnings += apply_cpuset(directories["cpuset"], cpu) if "cpuset" in directories else [NO_CPUSET]
+    if resources.pids is not None and resources.pids.limit != 0:
+        if "pids" in directories:
+            limit = resources.pids.limit
+            set_value(directories["pids"], "pids.max", limit if limit > 0 else "max")
+        else:
+            warnings.append(NO_PIDS)
+    if (block_io := resources.block_io) is not None:
+        warnings += apply_blkio(directories["blkio"], block_io) if "blkio" in directories else [NO_BLKIO]
+    if "hugetlb" in directories:
+        apply_hugetlb(directories["hugetlb"], resources.hugepage_limits)
+    return warnings
+
+
+def apply_memory(directory: str, memory: Memory) -> list[str]:
+    """memory.limit_in_bytes and its kin. `memory.swap` counts memory and swap together, as memory.memsw does."""
+    warnings: list[str] = []
+    swap = memory.swap
+    if memory.limit == -1 and swap is None:
+        swap = -1  # else the old memory+swap limit would still bound the memory
+    _apply_limit_and_swap(directory, memory.limit, swap, warnings)
+    if memory.reservation is not None:
+        set_value(directory, "memory.soft_limit_in_bytes", memory.reservation)
+    if memory.kernel is not None:
+        _set_or_warn(directory, "memory.kmem.limit_in_bytes", memory.kernel, NO_KERNEL_MEMORY, warnings)
+    if memory.kernel_tcp is not None:
+        _set_or_warn(directory, "memory.kmem.tcp.limit_in_bytes", memory.kernel_tcp, NO_KERNEL_MEMORY, warnings)
+    if memory.swappiness is not None:
+        _set_or_warn(directory, "memory.swappiness", memory.swappiness, NO_SWAPPINESS, warnings)
+    if memory.disable_oom_killer is not None:
+        value = int(memory.disable_oom_killer)
+        _set_or_warn(directory, "memory.oom_control", value, NO_OOM_KILL_DISABLE if value else "", warnings)
+    return [warning for warning in warnings if warning]
+
+
+def _apply_limit_and_swap(directory: str, limit: int | None, swap: int | None, warnings: list[str]) -> None:
+    """The kernel holds limit ≤ memory+swap limit at every step: so down in this order, up in the other."""
+    if limit is not None:
+        try:
+            controlfile.write(directory, "memory.limit_in_bytes", str(limit))
+        except OSError as error:
+            if error.errno == errno.EINVAL and swap is not None and _set_swap(directory, swap, warnings):
+                swap = None
+                _set_limit(directory, limit)
+            else:
+                raise _limit_refused(error, directory, limit) from error
+    if swap is not None:
+        _set_swap(directory, swap, warnings)
+
+
+def _set_limit(directory: str, limit: int) -> None:
+    try:
+        controlfile.write(directory, "memory.limit_in_bytes", str(limit))
+    except OSError as error:
+        raise _limit_refused(error, directory, limit) from error
+
+
+def _limit_refused(error: OSError, directory: str, limit: int) -> Exception:
+    path = f"{directory}/memory.limit_in_bytes"
+    if error.errno == errno.EBUSY:
+        usage = controlfile.read_int(directory, "memory.usage_in_bytes")
+        peak = controlfile.read_int(directory, "memory.max_usage_in_bytes")
+        return InvalidArgument(f"unable to set memory limit to {limit} (current usage: {usage}, peak usage: {peak})")
+    if error.errno == errno.EINVAL and (bound := _memsw(directory)) is not None and not 0 <= limit <= bound:
+        return InvalidArgument(
+            "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time"
+        )
+    return controlfile.failed(error, path, limit)
+
+
+def _memsw(directory: str) -> int | None:
+    try:
+        return controlfile.read_int(directory, "memory.memsw.limit_in_bytes")
+    except FileNotFoundError:
+        return None
+
+
+def _set_swap(directory: str, swap: int, warnings: list[str]) -> bool:
+    try:
+        set_value(directory, "memory.memsw.limit_in_bytes", swap)
+    except Unsupported:
+        if swap != -1:
+            warnings.append(NO_SWAP_LIMIT)
+        return False
+    return True
+
+
+def _set_or_warn(directory: str, name: str, value: int, warning: str, warnings: list[str]) -> None:
+    try:
+        set_value(directory, name, value)
+    except Unsupported:
+        warnings.append(warning)
+
+
+def apply_cpu(directory: str, cpu: CPU) -> list[str]:
+    """cpu.shares, CFS bandwidth (µs), real-time bandwidth (µs)."""
+    warnings: list[str] = []
+    if cpu.idle is not None:
+        set_value(directory, "cpu.idle", cpu.idle)
+    if cpu.shares is not None and not cpu.idle:
+        _set_or_warn(directory, "cpu.shares", cpu.shares, NO_SHARES, warnings)
+    bandwidth = []
+    if cpu.burst is not None:
+        bandwidth.append(("cpu.cfs_burst_us", cpu.burst))
+    if cpu.period is not None:
+        bandwidth.append(("cpu.cfs_period_us", cpu.period))
+    if cpu.quota is not None:
+        bandwidth.append(("cpu.cfs_quota_us", cpu.quota))
+    if bandwidth:
+        try:
+            set_in_any_order(directory, bandwidth)
+        except Unsupported:
+            warnings.append(NO_CFS)
+    realtime = []
+    if cpu.realtime_period is not None:
+        realtime.append(("cpu.rt_period_us", cpu.realtime_period))
+    if cpu.realtime_runtime is not None:
+        realtime.append(("cpu.rt_runtime_us", cpu.realtime_runtime))
+    set_in_any_order(directory, realtime)
+    return warnings
+
+
+def _without_cpu(cpu: CPU) -> list[str]:
+    warnings = [NO_SHARES] if cpu.shares is not None else []
+    return warnings + ([NO_CFS] if cpu.quota is not None or cpu.period is not None else [])
+
+
+def set_in_any_order(directory: str, values: list[tuple[str, int]]) -> None:
+    """Files whose values bound each other (burst ≤ quota, quota/period ≤ the parent's): what is refused is tried last.
+
+    Whether values must be set up or down first depends on the old ones. Raises as `set_value`.
+    """
+    refused = []
+    for name, value in values:
+        try:
+            set_value(directory, name, value)
+        except InvalidArgument:
+            refused.append((name, value))
+    for name, value in reversed(refused):
+        set_value(directory, name, value)
+
+
+def apply_cpuset(directory: str, cpu: CPU) -> list[str]:
+    """cpuset.cpus and cpuset.mems, as lists ("0-2,4")."""
+    if cpu.cpus:
+        set_value(directory, "cpuset.cpus", cpu.cpus)
+    if cpu.mems:
+        set_value(directory, "cpuset.mems", cpu.mems)
+    return []
+
+
+def apply_blkio(directory: str, block_io: BlockIO) -> list[str]:
+    """Weights (the BFQ scheduler's on current kernels) and throttling (bytes or operations a second)."""
+    warnings: list[str] = []
+    prefix = "blkio.bfq" if controlfile.exists(directory, "blkio.bfq.weight") else "blkio"
+    if block_io.weight:
+        _set_or_warn(directory, f"{prefix}.weight", block_io.weight, NO_WEIGHT, warnings)
+    for device in block_io.weight_device:
+        if device.weight is not None:
+            try:
+                set_value(directory, f"{prefix}.weight_device", f"{device.major}:{device.minor} {device.weight}")
+            except Unsupported:
+                warnings.append(NO_WEIGHT_DEVICE)
+    _throttle(directory, "blkio.throttle.read_bps_device", block_io.throttle_read_bps_device)
+    _throttle(directory, "blkio.throttle.write_bps_device", block_io.throttle_write_bps_device)
+    _throttle(directory, "blkio.throttle.read_iops_device", block_io.throttle_read_iops_device)
+    _throttle(directory, "blkio.throttle.write_iops_device", block_io.throttle_write_iops_device)
+    return warnings
+
+
+def _throttle(directory: str, name: str, devices: list[ThrottleDevice]) -> None:
+    for device in devices:
+        set_value(directory, name, f"{device.major}:{device.minor} {device.rate}")
+
+
+def apply_hugetlb(directory: str, limits: list[HugepageLimit]) -> None:
+    """hugetlb.2MB.limit_in_bytes and so on, and the reservation limit where the kernel has it (5.7)."""
+    for limit in limits:
+        check_page_size(limit.page_size)
+        set_value(directory, f"hugetlb.{limit.page_size}.limit_in_bytes", limit.limit)
+        if controlfile.exists(directory, f"hugetlb.{limit.page_size}.rsvd.limit_in_bytes"):
+            set_value(directory, f"hugetlb.{limit.page_size}.rsvd.limit_in_bytes", limit.limit)
+
+
+def check_page_size(size: str) -> None:
+    """A page size becomes part of a file name: digits and KB, MB or GB. Raises InvalidArgument."""
+    if not (size[:-2].isascii() and size[:-2].isdigit() and size[-2:] in ("KB", "MB", "GB")):
+        raise InvalidArgument(f"invalid huge page size: {size!r}")
+
+
+def apply_devices(directory: str, rules: list[DeviceCgroup]) -> None:
+    """devices.allow and devices.deny, in order; the kernel's rules start as the parent's, so the first denies all."""
+    start = 0
+    while start < len(rules):  # each run of equal kind costs one open
+        end = start
+        while end < len(rules) and rules[end].allow == rules[start].allow:
+            end += 1
+        name = "devices.allow" if rules[start].allow else "devices.deny"
+        controlfile.write_all(directory, name, [device_line(rule) for rule in rules[start:end]])
+        start = end
+
+
+def device_line(rule: DeviceCgroup) -> str:
+    """A rule as the devices controller reads it: "c 1:3 rwm", "b *:* m", "a"."""
+    if rule.type in ("a", ""):
+        return "a"
+    if rule.type not in ("b", "c") or not rule.access or set(rule.access) - set("rwm"):
+        raise InvalidArgument(f"invalid device cgroup rule: {rule.type} {rule.major}:{rule.minor} {rule.access}")
+    major = "*" if rule.major is None or rule.major < 0 else rule.major
+    minor = "*" if rule.minor is None or rule.minor < 0 else rule.minor
+    return f"{rule.type} {major}:{minor} {rule.access}"

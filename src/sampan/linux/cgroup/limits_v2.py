@@ -1,0 +1,234 @@
+"""OCI resources, whose words are v1's, → the control files of a v2 group (Documentation/admin-guide/cgroup-v2.rst)."""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+from typing import TYPE_CHECKING
+
+from sampan.errors import InvalidArgument, Unsupported
+from sampan.linux.cgroup import controlfile, device_program
+from sampan.linux.cgroup.controlfile import set_value
+from sampan.linux.cgroup.limits_v1 import (
+    NO_BLKIO,
+    NO_CFS,
+    NO_CPUSET,
+    NO_MEMORY,
+    NO_OOM_KILL_DISABLE,
+    NO_PIDS,
+    NO_SHARES,
+    NO_SWAP_LIMIT,
+    NO_SWAPPINESS,
+    NO_WEIGHT,
+    NO_WEIGHT_DEVICE,
+    check_page_size,
+)
+
+if TYPE_CHECKING:
+    from sampan.oci.runtime import CPU, BlockIO, HugepageLimit, Memory, Resources, ThrottleDevice
+
+
+def apply(directory: str, resources: Resources) -> list[str]:
+    """Write what `resources` names into a v2 group. Returns warnings for what this kernel lacks."""
+    warnings: list[str] = []
+    if resources.devices:
+        device_program.attach(directory, resources.devices)
+    if (memory := resources.memory) is not None:
+        warnings += _guarded(directory, "memory.max", NO_MEMORY) or apply_memory(directory, memory)
+    if (cpu := resources.cpu) is not None:
+        warnings += apply_cpu(directory, cpu)
+        if cpu.cpus or cpu.mems:
+            warnings += _guarded(directory, "cpuset.cpus", NO_CPUSET) or apply_cpuset(directory, cpu)
+    if resources.pids is not None and resources.pids.limit != 0:
+        limit = resources.pids.limit
+        try:
+            set_value(directory, "pids.max", limit if limit > 0 else "max")
+        except Unsupported:
+            warnings.append(NO_PIDS)
+    if (block_io := resources.block_io) is not None:
+        warnings += _guarded(directory, "io.stat", NO_BLKIO) or apply_io(directory, block_io)
+    apply_hugetlb(directory, resources.hugepage_limits)
+    for name, value in resources.unified.items():
+        check_unified_name(name)
+        set_value(directory, name, value)
+    return warnings
+
+
+def _guarded(directory: str, name: str, warning: str) -> list[str]:
+    return [] if controlfile.exists(directory, name) else [warning]
+
+
+def check_unified_name(name: str) -> None:
+    """A key of `unified` names a control file: "memory.high". Raises InvalidArgument for anything like a path."""
+    if "/" in name or "\0" in name or "." not in name.strip(".") or name.startswith("cgroup."):
+        raise InvalidArgument(f"invalid unified cgroup setting: {name!r}")
+
+
+def apply_memory(directory: str, memory: Memory) -> list[str]:
+    """memory.max, memory.swap.max (swap alone, where OCI counts memory and swap together), memory.low."""
+    warnings: list[str] = []
+    swap = memory.swap
+    if memory.limit == -1 and swap is None:
+        swap = -1
+    if memory.limit is not None:
+        _set_limit(directory, memory.limit)
+    if swap is not None:
+        value = _swap_alone(directory, memory.limit, swap)
+        try:
+            set_value(directory, "memory.swap.max", value)
+        except Unsupported:
+            if value != "max":
+                warnings.append(NO_SWAP_LIMIT)
+    if memory.reservation is not None:
+        set_value(directory, "memory.low", "max" if memory.reservation < 0 else memory.reservation)
+    if memory.swappiness is not None:
+        warnings.append(NO_SWAPPINESS)
+    if memory.disable_oom_killer:
+        warnings.append(NO_OOM_KILL_DISABLE)
+    return warnings
+
+
+def _set_limit(directory: str, limit: int) -> None:
+    """v1 refuses a limit below what is in use; v2 would kill. So what can be reclaimed is, and the rest refuses."""
+    if limit >= 0:
+        usage = controlfile.read_int(directory, "memory.current") or 0
+        if usage > limit:
+            _reclaim(directory, usage - limit)
+            usage = controlfile.read_int(directory, "memory.current") or 0
+        if usage > limit:
+            peak = _peak(directory)
+            raise InvalidArgument(f"unable to set memory limit to {limit} (current usage: {usage}, peak usage: {peak})")
+    set_value(directory, "memory.max", "max" if limit < 0 else limit)
+
+
+def _reclaim(directory: str, size: int) -> None:
+    try:
+        controlfile.write(directory, "memory.reclaim", str(size))  # Linux 5.19
+    except OSError as error:
+        if error.errno not in (errno.EAGAIN, errno.ENOENT):  # EAGAIN: less than was asked for
+            raise
+
+
+def _peak(directory: str) -> int | str | None:
+    try:
+        return controlfile.read_int(directory, "memory.peak")  # Linux 5.19
+    except FileNotFoundError:
+        return "unknown"
+
+
+def _swap_alone(directory: str, limit: int | None, swap: int) -> int | str:
+    if swap < 0:
+        return "max"
+    if limit is None:
+        limit = controlfile.read_int(directory, "memory.max")
+    if limit is None or limit < 0:
+        raise InvalidArgument("You should always set the Memory limit when using Memoryswap limit, see usage")
+    if swap < limit:
+        raise InvalidArgument("Minimum memoryswap limit should be larger than memory limit, see usage")
+    return swap - limit
+
+
+def apply_cpu(directory: str, cpu: CPU) -> list[str]:
+    """cpu.weight, cpu.max, cpu.max.burst, cpu.idle. v2 has no real-time bandwidth."""
+    warnings: list[str] = []
+    if cpu.idle is not None:
+        set_value(directory, "cpu.idle", cpu.idle)
+    if cpu.shares and not cpu.idle:
+        try:
+            set_value(directory, "cpu.weight", weight_of_shares(cpu.shares))
+        except Unsupported:
+            warnings.append(NO_SHARES)
+    if cpu.quota is not None or cpu.period is not None:
+        try:
+            _set_bandwidth(directory, cpu)
+        except (Unsupported, FileNotFoundError):
+            warnings.append(NO_CFS)
+    elif cpu.burst is not None:
+        set_value(directory, "cpu.max.burst", cpu.burst)
+    if cpu.realtime_runtime or cpu.realtime_period:
+        warnings.append("cgroup v2 has no CPU real-time bandwidth. CPU real-time period/runtime discarded.")
+    return warnings
+
+
+def _set_bandwidth(directory: str, cpu: CPU) -> None:
+    quota, period = controlfile.read(directory, "cpu.max").split()
+    if cpu.quota is not None:
+        quota = str(cpu.quota) if cpu.quota > 0 else "max"
+    if cpu.period:
+        period = str(cpu.period)
+    burst_refused = False
+    if cpu.burst is not None:  # burst ≤ quota must hold at every step
+        try:
+            set_value(directory, "cpu.max.burst", cpu.burst)
+        except InvalidArgument:
+            burst_refused = True
+    set_value(directory, "cpu.max", f"{quota} {period}")
+    if burst_refused:
+        set_value(directory, "cpu.max.burst", cpu.burst or 0)
+
+
+def weight_of_shares(shares: int) -> int:
+    """v1 cpu.shares (2…262144, default 1024) → v2 cpu.weight (1…10000, default 100).
+
+    runc's formula since 1.4: a parabola through (2, 1), (1024, 100) and (262144, 10000) on logarithmic scales; the
+    straight line of before gave the default 1024 a weight of 39, less than any group without limits has.
+    """
+    if shares <= 2:
+        return 1
+    if shares >= 262144:
+        return 10000
+    log = math.log2(shares)
+    return math.ceil(10 ** ((log * log + 125 * log) / 612 - 7 / 34))
+
+
+def apply_cpuset(directory: str, cpu: CPU) -> list[str]:
+    """cpuset.cpus and cpuset.mems, as lists ("0-2,4")."""
+    if cpu.cpus:
+        set_value(directory, "cpuset.cpus", cpu.cpus)
+    if cpu.mems:
+        set_value(directory, "cpuset.mems", cpu.mems)
+    return []
+
+
+def apply_io(directory: str, block_io: BlockIO) -> list[str]:
+    """io.bfq.weight or io.weight, io.max (bytes or operations a second)."""
+    warnings: list[str] = []
+    bfq = controlfile.exists(directory, "io.bfq.weight")
+    if block_io.weight:
+        value = block_io.weight if bfq else weight_of_blkio(block_io.weight)
+        try:
+            set_value(directory, "io.bfq.weight" if bfq else "io.weight", value)
+        except Unsupported:
+            warnings.append(NO_WEIGHT)
+    for device in block_io.weight_device:
+        if device.weight is None:
+            continue
+        try:
+            set_value(directory, "io.bfq.weight", f"{device.major}:{device.minor} {device.weight}")
+        except Unsupported:
+            warnings.append(NO_WEIGHT_DEVICE)
+    _throttle(directory, "rbps", block_io.throttle_read_bps_device)
+    _throttle(directory, "wbps", block_io.throttle_write_bps_device)
+    _throttle(directory, "riops", block_io.throttle_read_iops_device)
+    _throttle(directory, "wiops", block_io.throttle_write_iops_device)
+    return warnings
+
+
+def weight_of_blkio(weight: int) -> int:
+    """v1 blkio weight (10…1000) → v2 io.weight (1…10000), linear."""
+    return 1 + (max(10, min(weight, 1000)) - 10) * 9999 // 990
+
+
+def _throttle(directory: str, key: str, devices: list[ThrottleDevice]) -> None:
+    for device in devices:
+        set_value(directory, "io.max", f"{device.major}:{device.minor} {key}={device.rate or 'max'}")
+
+
+def apply_hugetlb(directory: str, limits: list[HugepageLimit]) -> None:
+    """hugetlb.2MB.max and so on, and the reservation limit where the kernel has it."""
+    for limit in limits:
+        check_page_size(limit.page_size)
+        set_value(directory, f"hugetlb.{limit.page_size}.max", limit.limit)
+        if os.access(f"{directory}/hugetlb.{limit.page_size}.rsvd.max", os.F_OK):
+            set_value(directory, f"hugetlb.{limit.page_size}.rsvd.max", limit.limit)

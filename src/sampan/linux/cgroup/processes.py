@@ -1,0 +1,143 @@
+"""The processes of a cgroup and of its sub-cgroups: listing, signalling, waiting for their end. No polling: pidfds."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import signal
+import time
+from collections.abc import Iterable
+
+from sampan.errors import Unavailable
+from sampan.linux.cgroup import cgroupfs
+
+_ROUNDS = 1000
+
+
+def listing(directory: str) -> list[int]:
+    """The pids in a group and its sub-cgroups, as this process's pid namespace sees them, without those of another.
+
+    Empty when the group is gone. Raises OSError.
+    """
+    pids: list[int] = []
+    try:
+        _read_procs(os.open(f"{directory}/cgroup.procs", os.O_RDONLY | os.O_CLOEXEC), pids)
+        for parent_fd, name in cgroupfs.sub_groups(directory):
+            _read_procs(os.open(f"{name}/cgroup.procs", os.O_RDONLY | os.O_CLOEXEC, dir_fd=parent_fd), pids)
+    except FileNotFoundError:
+        return pids
+    return pids
+
+
+def _read_procs(fd: int, pids: list[int]) -> None:
+    data = b""
+    try:
+        while chunk := os.read(fd, 65536):
+            data += chunk
+    except OSError as error:
+        # A threaded v2 group lists its processes in the domain above it; a group just removed has none.
+        if error.errno not in (errno.EOPNOTSUPP, errno.ENODEV):
+            raise
+    finally:
+        os.close(fd)
+    pids.extend(pid for pid in map(int, data.split()) if pid)
+
+
+def open_pidfds(pids: Iterable[int]) -> list[int]:
+    """A pidfd for each process that still exists. The caller closes them."""
+    fds = []
+    for pid in pids:
+        try:
+            fds.append(os.pidfd_open(pid))
+        except ProcessLookupError:
+            continue
+        except BaseException:
+            close(fds)
+            raise
+    return fds
+
+
+def close(fds: Iterable[int]) -> None:
+    for fd in fds:
+        os.close(fd)
+
+
+def wait(pidfds: Iterable[int], timeout: float) -> bool:
+    """Wait until all the processes have ended; False when `timeout` seconds were not enough."""
+    deadline = time.monotonic() + timeout
+    poller = select.poll()
+    left = set(pidfds)
+    for fd in left:
+        poller.register(fd, select.POLLIN)
+    while left:
+        remaining = deadline - time.monotonic()
+        if remaining <= 0:
+            return False
+        for fd, _event in poller.poll(remaining * 1000):
+            poller.unregister(fd)
+            left.discard(fd)
+    return True
+
+
+def kill_listed(directory: str) -> list[int]:
+    """SIGKILL every process the group lists now; returns their pidfds, the caller's to close.
+
+    A process is only signalled through a pidfd that was opened while the group listed its pid, when the group lists
+    it still: so no reused pid outside the group is hit.
+    """
+    pidfds = {pid: fd for pid in listing(directory) for fd in open_pidfds([pid])}
+    killed = []
+    try:
+        still = set(listing(directory)) if pidfds else set()
+        for pid, fd in pidfds.items():
+            if pid in still:
+                _kill(fd)
+                killed.append(fd)
+    finally:
+        close(fd for fd in pidfds.values() if fd not in killed)
+    return killed
+
+
+def kill_and_wait(directory: str, timeout: float) -> None:
+    """SIGKILL whatever is in the group until nothing is left. Raises Unavailable when that takes over `timeout` s."""
+    deadline = time.monotonic() + timeout
+    for _ in range(_ROUNDS):  # a fork bomb may be a step ahead; freezing first, where it can be done, ends that
+        if not listing(directory):
+            return
+        pidfds = kill_listed(directory)
+        try:
+            if not wait(pidfds, deadline - time.monotonic()):
+                break
+        finally:
+            close(pidfds)
+    raise Unavailable(f"processes in cgroup {directory} do not end: {listing(directory)[:10]}")
+
+
+def _kill(pidfd: int) -> None:
+    try:
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+def wait_unpopulated(directory: str, timeout: float) -> bool:
+    """v2: wait until no process is left in the group or below; False after `timeout` seconds. Raises OSError."""
+    return wait_event(directory, "populated 0", timeout)
+
+
+def wait_event(directory: str, line: str, timeout: float) -> bool:
+    """v2: wait until cgroup.events has that line. kernfs tells of each change by POLLPRI."""
+    deadline = time.monotonic() + timeout
+    fd = os.open(f"{directory}/cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        poller = select.poll()
+        poller.register(fd, select.POLLPRI)
+        while line not in os.pread(fd, 4096, 0).decode().splitlines():
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                return False
+            poller.poll(remaining * 1000)
+    finally:
+        os.close(fd)
+    return True
