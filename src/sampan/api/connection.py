@@ -127,7 +127,7 @@ class Connection:
     # -- giving away, ending
 
     async def hijack(self, head: bytes) -> bytes:
-        """Write `head` and stop being HTTP: the socket belongs to the caller now. Returns what the client already sent."""
+        """Write `head` and stop being HTTP: the socket is the caller's now. Returns what the client already sent."""
         self.started = True
         self.hijacked = True
         await self._write(head)

@@ -11,8 +11,6 @@ import fcntl
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-import h11
-
 from sampan.api.call import Call
 from sampan.errors import InvalidArgument
 
