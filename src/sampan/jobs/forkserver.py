@@ -6,8 +6,8 @@
       │◀────────────────── {"progress": …}* over the job's socket ──┤
       │◀──────────── {"result": …} or {"error": …}, then the end ───┘
 
-The server ends when its asker closes the socket. A job ends with its asker if its table says so (`bound=True`):
-a shim outlives the engine, a half-unpacked layer is of no use to anybody.
+The server ends when its asker closes the socket. `bound` jobs end with the server (a half-unpacked layer is of no use
+to anybody); others outlive it (a shim keeps its container).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 
 from sampan.errors import InvalidArgument, to_message
 from sampan.jobs import channel as wire
+from sampan.linux import process
 
 
 class Channel:
@@ -38,7 +39,7 @@ class Channel:
 Job = Callable[[Channel, dict[str, Any], list[int]], dict[str, Any]]
 
 
-def serve(sock: socket.socket, table: Mapping[str, Job]) -> None:
+def serve(sock: socket.socket, table: Mapping[str, Job], bound: bool) -> None:
     """Fork a process per request until the asker closes `sock`. The kernel reaps the children."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C at the engine's terminal is the engine's to handle
@@ -50,6 +51,8 @@ def serve(sock: socket.socket, table: Mapping[str, Job]) -> None:
         if not fds:
             continue
         if os.fork() == 0:
+            if bound:
+                process.die_with_parent(signal.SIGKILL)
             sock.close()
             _child(table, request, fds)
         for fd in fds:
@@ -90,8 +93,9 @@ def _run(channel: Channel, table: Mapping[str, Job], request: dict[str, Any], fd
         pass  # the asker is gone, and with it the one who wanted to know
 
 
-def main(table: Mapping[str, Job]) -> None:
+def main(table: Mapping[str, Job], bound: bool) -> None:
     """Entry of `python -m MODULE FD`: serve `table` on the inherited socket."""
+    process.close_all_but([int(sys.argv[1])])
     with socket.socket(fileno=int(sys.argv[1])) as sock:
         sock.set_inheritable(False)
-        serve(sock, table)
+        serve(sock, table, bound)

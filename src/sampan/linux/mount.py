@@ -120,6 +120,7 @@ def overlay(lower: list[str], upper: str | None = None, work: str | None = None,
             filesystem.close()
             filesystem = Filesystem("overlay")
             filesystem.set("lowerdir", ":".join(_escaped(directory) for directory in lower))
+        filesystem.set("source", "overlay")
         if upper is not None and work is not None:
             filesystem.set("upperdir", upper)
             filesystem.set("workdir", work)

@@ -13,7 +13,7 @@ class _Struct(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True):
     pass
 
 
-class User(_Struct):
+class User(_Struct, kw_only=True):
     uid: int = 0
     gid: int = 0
     umask: int | None = None
@@ -21,7 +21,7 @@ class User(_Struct):
     username: str = ""
 
 
-class Capabilities(_Struct):
+class Capabilities(_Struct, kw_only=True):
     bounding: list[str] = []
     effective: list[str] = []
     inheritable: list[str] = []
@@ -29,18 +29,18 @@ class Capabilities(_Struct):
     ambient: list[str] = []
 
 
-class Rlimit(_Struct):
+class Rlimit(_Struct, kw_only=True):
     type: str
     hard: int
     soft: int
 
 
-class ConsoleSize(_Struct):
+class ConsoleSize(_Struct, kw_only=True):
     height: int
     width: int
 
 
-class Process(_Struct):
+class Process(_Struct, kw_only=True):
     terminal: bool = False
     console_size: ConsoleSize | None = None
     user: User = msgspec.field(default_factory=User)
@@ -55,18 +55,18 @@ class Process(_Struct):
     selinux_label: str = ""
 
 
-class Root(_Struct):
+class Root(_Struct, kw_only=True):
     path: str
     readonly: bool = False
 
 
-class IDMapping(_Struct):
+class IDMapping(_Struct, kw_only=True):
     container_id: int = msgspec.field(name="containerID")
     host_id: int = msgspec.field(name="hostID")
     size: int
 
 
-class Mount(_Struct):
+class Mount(_Struct, kw_only=True):
     destination: str
     type: str = ""
     source: str = ""
@@ -75,14 +75,14 @@ class Mount(_Struct):
     gid_mappings: list[IDMapping] = []
 
 
-class Namespace(_Struct):
+class Namespace(_Struct, kw_only=True):
     """`type` is pid, network, mount, ipc, uts, user, cgroup or time; `path` joins an existing one."""
 
     type: str
     path: str = ""
 
 
-class Device(_Struct):
+class Device(_Struct, kw_only=True):
     path: str
     type: str
     major: int = 0
@@ -92,7 +92,7 @@ class Device(_Struct):
     gid: int = 0
 
 
-class DeviceCgroup(_Struct):
+class DeviceCgroup(_Struct, kw_only=True):
     """`type` a, b or c; `major`/`minor` None is any; `access` any of rwm."""
 
     allow: bool
@@ -102,7 +102,7 @@ class DeviceCgroup(_Struct):
     access: str = "rwm"
 
 
-class Memory(_Struct):
+class Memory(_Struct, kw_only=True):
     limit: int | None = None
     reservation: int | None = None
     swap: int | None = None
@@ -114,7 +114,7 @@ class Memory(_Struct):
     check_before_update: bool | None = None
 
 
-class CPU(_Struct):
+class CPU(_Struct, kw_only=True):
     shares: int | None = None
     quota: int | None = None
     burst: int | None = None
@@ -126,24 +126,24 @@ class CPU(_Struct):
     idle: int | None = None
 
 
-class Pids(_Struct):
+class Pids(_Struct, kw_only=True):
     limit: int = 0
 
 
-class WeightDevice(_Struct):
+class WeightDevice(_Struct, kw_only=True):
     major: int
     minor: int
     weight: int | None = None
     leaf_weight: int | None = None
 
 
-class ThrottleDevice(_Struct):
+class ThrottleDevice(_Struct, kw_only=True):
     major: int
     minor: int
     rate: int
 
 
-class BlockIO(_Struct):
+class BlockIO(_Struct, kw_only=True):
     weight: int | None = None
     leaf_weight: int | None = None
     weight_device: list[WeightDevice] = []
@@ -157,12 +157,12 @@ class BlockIO(_Struct):
     )
 
 
-class HugepageLimit(_Struct):
+class HugepageLimit(_Struct, kw_only=True):
     page_size: str
     limit: int
 
 
-class Resources(_Struct):
+class Resources(_Struct, kw_only=True):
     devices: list[DeviceCgroup] = []
     memory: Memory | None = None
     cpu: CPU | None = None
@@ -172,21 +172,21 @@ class Resources(_Struct):
     unified: dict[str, str] = {}
 
 
-class SeccompArg(_Struct):
+class SeccompArg(_Struct, kw_only=True):
     index: int
     value: int
     value_two: int = 0
     op: str
 
 
-class SyscallRule(_Struct):
+class SyscallRule(_Struct, kw_only=True):
     names: list[str]
     action: str
     errno_ret: int | None = None
     args: list[SeccompArg] = []
 
 
-class Seccomp(_Struct):
+class Seccomp(_Struct, kw_only=True):
     default_action: str
     default_errno_ret: int | None = None
     architectures: list[str] = []
@@ -196,7 +196,7 @@ class Seccomp(_Struct):
     listener_metadata: str = ""
 
 
-class Linux(_Struct):
+class Linux(_Struct, kw_only=True):
     namespaces: list[Namespace] = []
     uid_mappings: list[IDMapping] = []
     gid_mappings: list[IDMapping] = []
@@ -212,7 +212,7 @@ class Linux(_Struct):
     mount_label: str = ""
 
 
-class Spec(_Struct):
+class Spec(_Struct, kw_only=True):
     oci_version: str = "1.2.0"
     process: Process | None = None
     root: Root | None = None

@@ -169,6 +169,14 @@ class ShimClient:
                 _settle(waiting, message)
         elif "event" in message:
             self._on_event(message)
+            if message["event"] == "exec_exited":  # now whoever asks hears the exit code: the client may be let go
+                self._acknowledge(message["id"])
+
+    def _acknowledge(self, exec_id: str) -> None:
+        try:
+            wire.send(self._sock, {"do": "ack", "id": exec_id})
+        except OSError:
+            return  # the shim is ending: it lets its clients go by itself
 
 
 def _settle(waiting: asyncio.Future[dict[str, Any]], message: dict[str, Any]) -> None:

@@ -1,0 +1,264 @@
+"""One container's shim: its init's parent from the clone to the exit status."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import sys
+from typing import Any
+
+import msgspec
+
+from sampan.errors import InvalidArgument, SampanError, StartFailed, to_message
+from sampan.jobs import channel as wire
+from sampan.jobs.forkserver import Channel
+from sampan.linux import process
+from sampan.linux.cgroup import Host, stats
+from sampan.runtime import container
+from sampan.runtime.operation import Operation
+from sampan.runtime.root import BindRoot, MountOverlay
+from sampan.shim.execs import Execs, read_filter, reap, resize
+from sampan.shim.log import LogFile, now
+from sampan.shim.loop import BROKEN, READ, Loop
+from sampan.shim.messages import (
+    EXIT_FILE,
+    SOCKET,
+    ClientOptions,
+    ExecRequest,
+    Exit,
+    Overlay,
+    Started,
+    StartRequest,
+)
+from sampan.shim.stdio import Stdio
+
+_LINGER = 10.0  # seconds a client may make no progress taking the last output
+
+
+def run(channel: Channel, args: dict[str, Any], fds: list[int]) -> dict[str, Any]:
+    """The launcher's job "shim". Ends when the container has ended and its clients have everything."""
+    request = msgspec.convert(args, StartRequest)
+    process.set_name("sampan-shim")
+    process.prctl(process.PR_SET_DUMPABLE, 0)
+    os.setsid()
+    os.umask(0o077)
+    return Shim(channel.sock, request).run(fds)
+
+
+class Shim:
+    """`control` are the engines' connections: the one that asked for the start, and any that came later."""
+
+    def __init__(self, sock: socket.socket, request: StartRequest) -> None:
+        self._request = request
+        self._loop = Loop()
+        self._control = [sock]
+        self._listener: socket.socket | None = None
+        self._directory = -1
+
+    def run(self, fds: list[int]) -> dict[str, Any]:
+        request = self._request
+        self._directory = _make_directory(request.directory)
+        log = LogFile(request.log.path, request.log.max_size, request.log.max_files) if request.log else None
+        tty = bool(request.spec.process and request.spec.process.terminal)
+        self._stdio = Stdio(self._loop, tty, request.open_stdin, request.stdin_once, log)
+        try:
+            self._start(fds)
+        except BaseException:
+            self._stdio.abandon()
+            _remove_directory(request.directory, self._directory)
+            raise
+        self._serve()
+        return {}
+
+    def _start(self, fds: list[int]) -> None:
+        request = self._request
+        joined = {"network": fds.pop(0)} if request.network else {}
+        for fd, options in zip(fds, request.clients, strict=True):
+            self._stdio.attach(socket.socket(fileno=fd), options)
+        self._listener = _listen(self._directory)
+        try:
+            running = container.start(
+                request.spec, _root(request), msgspec.convert(request.cgroup_host, Host), joined,
+                self._stdio.child, read_filter(request.seccomp), request.init,
+            )
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            raise StartFailed(f"failed to start the container: {where}{error.strerror or error}") from error
+        finally:
+            container.close(joined.values())
+        self._running = running
+        self._execs = Execs(self._loop, running.group, self._tell)
+        self._started = Started(running.pid, now(), running.group.paths(), running.warnings, running.steps)
+        self._say(self._control[0], {"started": msgspec.to_builtins(self._started)}, [running.pidfd])
+        self._stdio.started(running.console)
+
+    def _serve(self) -> None:
+        assert self._listener is not None
+        self._loop.watch(self._listener.fileno(), READ, lambda events: self._accept())
+        self._watch_control(self._control[0])
+        self._loop.watch(self._running.pidfd, READ, lambda events: self._loop.stop())
+        self._loop.run()
+        stdios = self._end()
+        while any(stdio.has_clients for stdio in stdios):
+            if not self._loop.run_once(_LINGER):
+                break
+
+    def _end(self) -> list[Stdio]:
+        """The init has ended: take everything in, say so, clean up. Returns the stdio that clients still follow."""
+        self._loop.forget(self._running.pidfd)
+        status = reap(self._running.pid)
+        self._stdio.drain()
+        group = self._running.group
+        paths = group.paths()
+        memory = stats.memory_events(paths)
+        killed_by = status - 128 if status > 128 else 0
+        end = Exit(status, now(), killed_by, memory.oom_kills > 0, memory.limit_hits > 0)
+        try:
+            group.remove()
+        except (OSError, SampanError) as error:
+            end.error = f"its cgroup could not be removed: {error}"
+            print(f"sampan-shim: {self._request.id}: {end.error}", file=sys.stderr)  # noqa: T201
+        _write_exit(self._directory, end)
+        stdios = self._execs.end_all()
+        self._tell({"event": "exited", **msgspec.to_builtins(end)})
+        self._stdio.finish_clients()
+        if self._listener is not None:
+            self._loop.forget(self._listener.fileno())
+            self._listener.close()
+        return [self._stdio, *stdios]
+
+    def _tell(self, event: dict[str, Any]) -> bool:
+        """Tell every engine that listens. False when none does."""
+        told = [self._say(sock, event) for sock in list(self._control)]
+        return any(told)
+
+    def _say(self, sock: socket.socket, message: dict[str, Any], fds: list[int] | None = None) -> bool:
+        try:
+            wire.send(sock, message, fds or ())
+            return True
+        except BlockingIOError:
+            print(f"sampan-shim: {self._request.id}: the engine does not listen", file=sys.stderr)  # noqa: T201
+            self._drop(sock)
+        except OSError:
+            self._drop(sock)
+        return False
+
+    def _accept(self) -> None:
+        assert self._listener is not None
+        sock, _ = self._listener.accept()
+        credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        if struct.unpack("iII", credentials)[1] not in (0, os.getuid()):  # CVE-2020-15257
+            sock.close()
+            return
+        wire.widen(sock)
+        self._control.append(sock)
+        self._watch_control(sock)
+
+    def _watch_control(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self._loop.watch(sock.fileno(), READ, lambda events: self._on_control(sock, events))
+
+    def _drop(self, sock: socket.socket) -> None:
+        if sock.fileno() >= 0:
+            self._loop.forget(sock.fileno())
+            sock.close()
+        if sock in self._control:
+            self._control.remove(sock)
+        if not self._control:
+            self._execs.acknowledge_all()
+
+    def _on_control(self, sock: socket.socket, events: int) -> None:
+        try:
+            received = wire.receive(sock)
+        except BlockingIOError:
+            if events & BROKEN:
+                self._drop(sock)
+            return
+        except (OSError, InvalidArgument):
+            received = None
+        if received is None:
+            self._drop(sock)
+            return
+        message, fds = received
+        try:
+            answer, answer_fds = self._do(message, fds)
+        except (SampanError, OSError, msgspec.ValidationError, KeyError) as error:
+            answer, answer_fds = {"error": to_message(error)}, []
+        finally:
+            container.close(fds)
+        if "n" in message:
+            self._say(sock, {"re": message["n"], **answer}, answer_fds)
+
+    def _do(self, message: dict[str, Any], fds: list[int]) -> tuple[dict[str, Any], list[int]]:
+        """One request; what it keeps of `fds` it takes out of the list."""
+        action = message.get("do")
+        if action == "status":
+            started = msgspec.to_builtins(self._started)
+            return {"started": started, "execs": self._execs.running()}, [self._running.pidfd]
+        if action == "exec":
+            request = msgspec.convert(message["request"], ExecRequest)
+            client = socket.socket(fileno=fds.pop(0)) if fds else None
+            return {"pid": self._execs.start(request, self._running.pidfd, self._running.pid, client)}, []
+        if action == "attach":
+            options = msgspec.convert(message["client"], ClientOptions)
+            self._stdio.attach(socket.socket(fileno=fds.pop(0)), options)
+            return {}, []
+        if action == "resize":
+            height, width = int(message["height"]), int(message["width"])
+            if message.get("exec"):
+                self._execs.resize(message["exec"], height, width)
+            else:
+                resize(self._stdio, height, width)
+            return {}, []
+        if action == "ack":
+            self._execs.acknowledge(message["id"])
+            return {}, []
+        raise InvalidArgument(f"a shim cannot do {action!r}")
+
+
+def _root(request: StartRequest) -> Operation:
+    """The root is attached on the run directory: it exists, is ours, and nothing in it is needed inside."""
+    rootfs = request.rootfs
+    if isinstance(rootfs, Overlay):
+        return MountOverlay(tuple(rootfs.lower), rootfs.upper, rootfs.work, request.directory)
+    return BindRoot(rootfs.path, request.directory)
+
+
+def _make_directory(path: str) -> int:
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        pass  # made by the engine, or left by an earlier start of this container
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+
+def _remove_directory(path: str, fd: int) -> None:
+    for name in os.listdir(fd):
+        os.unlink(name, dir_fd=fd)
+    os.close(fd)
+    os.rmdir(path)
+
+
+def _listen(directory: int) -> socket.socket:
+    """A socket that only the engine's user can reach (CVE-2020-15257: never an abstract one)."""
+    for name in (SOCKET, EXIT_FILE):
+        try:
+            os.unlink(name, dir_fd=directory)
+        except FileNotFoundError:
+            pass
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+    sock.bind(f"/proc/self/fd/{directory}/{SOCKET}")
+    sock.listen(8)
+    return sock
+
+
+def _write_exit(directory: int, end: Exit) -> None:
+    """All or nothing: an engine must never read half of it."""
+    name = f".{EXIT_FILE}"
+    fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=directory)
+    try:
+        os.write(fd, msgspec.json.encode(end))
+    finally:
+        os.close(fd)
+    os.rename(name, EXIT_FILE, src_dir_fd=directory, dst_dir_fd=directory)

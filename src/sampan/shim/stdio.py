@@ -1,0 +1,206 @@
+"""A process's stdin, stdout and stderr: pipes or a terminal on one side, a log and clients on the other."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from sampan.shim.attached import Attached
+from sampan.shim.log import LogFile
+from sampan.shim.loop import BROKEN, WRITE, Loop
+from sampan.shim.messages import ClientOptions
+
+_CHUNK = 65536
+_INPUT_HIGH_WATER = 1 << 20
+
+
+class Stdio:
+    """The descriptors of one process and those who follow it.
+
+    `child` are the far ends for the process (closed by `started`). With a terminal they are unused; `console` is set
+    once the init stage has opened it. Output is read when it comes: logged, and sent to every client that wants it; a
+    client that lags far behind stops the reading, as Docker does, until it has caught up or left.
+    """
+
+    def __init__(self, loop: Loop, tty: bool, open_stdin: bool, stdin_once: bool, log: LogFile | None) -> None:
+        self._loop = loop
+        self._log = log
+        self._tty = tty
+        self._stdin_once = stdin_once
+        self._clients: list[Attached] = []
+        self._sources: dict[int, str] = {}
+        self._paused = False
+        self._input = bytearray()
+        self._input_ended = False
+        self._stdin = -1
+        self.child = self._null() if tty else self._pipes(open_stdin)
+
+    def _null(self) -> tuple[int, int, int]:
+        fd = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        return fd, fd, fd
+
+    def _pipes(self, open_stdin: bool) -> tuple[int, int, int]:
+        ends = []
+        for stream in ("stdout", "stderr"):
+            near, far = os.pipe2(os.O_CLOEXEC)
+            os.set_blocking(near, False)
+            self._sources[near] = stream
+            ends.append(far)
+        if open_stdin:
+            stdin, self._stdin = os.pipe2(os.O_CLOEXEC)
+            os.set_blocking(self._stdin, False)
+        else:
+            stdin = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        return stdin, ends[0], ends[1]
+
+    def started(self, console: int) -> None:
+        """The process runs: close the far ends, follow the near ones."""
+        self._close_child()
+        if console >= 0:
+            os.set_blocking(console, False)
+            self._sources[console] = "stdout"
+            self._stdin = console
+        for fd in self._sources:
+            self._follow(fd)
+        self._flush_input()
+
+    def abandon(self) -> None:
+        """The process did not start: close everything, tell the clients nothing."""
+        self._close_child()
+        for fd in {*self._sources, self._stdin} - {-1}:
+            self._loop.forget(fd)
+            os.close(fd)
+        self._sources.clear()
+        self._stdin = -1
+        for client in self._clients:
+            client.close()
+        if self._log is not None:
+            self._log.close()
+
+    def _close_child(self) -> None:
+        for fd in set(self.child):
+            os.close(fd)
+
+    @property
+    def console(self) -> int:
+        """The terminal's near end, -1 without one."""
+        return self._stdin if self._tty else -1
+
+    def attach(self, sock: socket.socket, options: ClientOptions) -> None:
+        """Take a client. Raises InvalidArgument for bad detach keys."""
+        self._clients.append(Attached(self._loop, sock, options, self._on_input, self._on_change))
+
+    def drain(self) -> None:
+        """The process has ended: take what is still in the pipes, without waiting, and close them."""
+        for fd in list(self._sources):
+            while self._read(fd):
+                pass
+            self._end_source(fd)
+        self._close_stdin()
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+
+    def finish_clients(self) -> None:
+        """Let each client go once it has everything."""
+        for client in list(self._clients):
+            client.finish()
+
+    @property
+    def has_clients(self) -> bool:
+        return any(client.open for client in self._clients)
+
+    def _follow(self, fd: int) -> None:
+        if self._paused:
+            self._loop.forget(fd)
+        else:
+            events = 1 | (WRITE if fd == self._stdin and self._input else 0)  # EPOLLIN
+            self._loop.watch(fd, events, lambda events: self._on_source(fd, events))
+
+    def _on_source(self, fd: int, events: int) -> None:
+        if events & WRITE:
+            self._flush_input()
+        if events & (1 | BROKEN) and fd in self._sources and not self._read(fd) and events & BROKEN:
+            self._end_source(fd)
+
+    def _read(self, fd: int) -> bool:
+        """Read once. False when there is nothing, now or ever."""
+        try:
+            data = os.read(fd, _CHUNK)
+        except BlockingIOError:
+            return False
+        except OSError:  # EIO: the terminal's last user has gone
+            data = b""
+        if not data:
+            return False
+        stream = self._sources[fd]
+        if self._log is not None:
+            self._log.write(stream, data)
+        for client in self._clients:
+            if client.wants(stream):
+                client.send(stream, data)
+        self._on_change()
+        return True
+
+    def _end_source(self, fd: int) -> None:
+        if self._sources.pop(fd, None) is None:
+            return
+        self._loop.forget(fd)
+        if fd == self._stdin:
+            self._stdin = -1
+        os.close(fd)
+
+    def _on_change(self) -> None:
+        """A client was fed, caught up, or left: go on reading, or wait."""
+        self._clients = [client for client in self._clients if client.open]
+        paused = any(client.lagging for client in self._clients)
+        if paused != self._paused:
+            self._paused = paused
+            for fd in self._sources:
+                self._follow(fd)
+
+    def _on_input(self, client: Attached, data: bytes) -> None:
+        if not data:
+            if not self._tty and self._stdin_once:
+                self._input_ended = True
+                self._flush_input()
+            return
+        self._input += data
+        self._flush_input()
+        if len(self._input) > _INPUT_HIGH_WATER:
+            client.pause_input(True)
+
+    def _flush_input(self) -> None:
+        if self._stdin < 0:
+            return
+        try:
+            while self._input:
+                written = os.write(self._stdin, self._input)
+                del self._input[:written]
+        except BlockingIOError:
+            pass
+        except OSError:  # nobody reads any more
+            self._input.clear()
+            self._close_stdin()
+            return
+        if not self._input:
+            for client in self._clients:
+                client.pause_input(False)
+            if self._input_ended:
+                self._close_stdin()
+                return
+        self._watch_stdin()
+
+    def _watch_stdin(self) -> None:
+        if self._stdin in self._sources:
+            self._follow(self._stdin)
+        elif self._input:
+            self._loop.watch(self._stdin, WRITE, lambda events: self._flush_input())
+        else:
+            self._loop.forget(self._stdin)
+
+    def _close_stdin(self) -> None:
+        if self._stdin >= 0 and self._stdin not in self._sources:
+            self._loop.forget(self._stdin)
+            os.close(self._stdin)
+            self._stdin = -1
