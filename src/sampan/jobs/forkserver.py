@@ -87,6 +87,8 @@ def _run(channel: Channel, table: Mapping[str, Job], request: dict[str, Any], fd
         answer = {"error": to_message(error)}
         if answer["error"]["kind"] == "Internal":
             sys.excepthook(*sys.exc_info())
+    if channel.sock.fileno() < 0:
+        return  # the job has closed it: it has nothing more to say
     try:
         wire.send(channel.sock, answer)
     except (BrokenPipeError, ConnectionResetError):

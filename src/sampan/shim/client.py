@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -122,6 +123,16 @@ class ShimClient:
     async def resize(self, height: int, width: int, exec_id: str = "") -> None:
         """Set the terminal's size. Raises NotFound for an exec that is over, InvalidArgument without a terminal."""
         await self._ask({"do": "resize", "height": height, "width": width, "exec": exec_id})
+
+    @property
+    def closed(self) -> bool:
+        return self._sock.fileno() < 0
+
+    def signal(self, number: int) -> None:
+        """Send the container's init a signal. Raises ProcessLookupError once it has ended."""
+        if self.closed:
+            raise ProcessLookupError(3, "the container has ended")
+        signal.pidfd_send_signal(self.pidfd, number)
 
     def close(self) -> None:
         """Let go of the shim; the container runs on."""

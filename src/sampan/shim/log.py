@@ -47,8 +47,7 @@ class LogFile:
             rest = rest[MAX_LINE:]
         if rest:
             self._rest[stream] = rest
-        if out:
-            self._append(b"".join(out))
+        self._append_all(out)
 
     def close(self) -> None:
         """Write unfinished lines as they are, and close."""
@@ -63,6 +62,17 @@ class LogFile:
             pieces = [line[at : at + MAX_LINE] for at in range(0, len(line), MAX_LINE)]
             return b"".join(self._entry(stream, piece, stamp) for piece in pieces)
         return _encode({"log": line.decode("utf-8", "replace"), "stream": stream, "time": stamp}) + b"\n"
+
+    def _append_all(self, entries: list[bytes]) -> None:
+        """Append in one write per file: a chunk of short lines is many times larger as JSON."""
+        begin, size = 0, self._size
+        for number, entry in enumerate(entries):
+            if size and size + len(entry) > self._max_size > 0 and number > begin:
+                self._append(b"".join(entries[begin:number]))
+                begin, size = number, 0
+            size += len(entry)
+        if begin < len(entries):
+            self._append(b"".join(entries[begin:]))
 
     def _append(self, data: bytes) -> None:
         if self._size and self._size + len(data) > self._max_size > 0:
