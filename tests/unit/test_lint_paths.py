@@ -25,9 +25,9 @@ PATH_CALLS = {
     "open", "os.open", "os.stat", "os.lstat", "os.mkdir", "os.makedirs", "os.mknod", "os.mkfifo", "os.symlink",
     "os.link", "os.unlink", "os.remove", "os.rmdir", "os.rename", "os.replace", "os.chmod", "os.chown", "os.lchown",
     "os.utime", "os.truncate", "os.listdir", "os.scandir", "os.walk", "os.readlink", "os.getxattr", "os.setxattr",
-    "os.removexattr", "os.listxattr", "os.chdir", "os.chroot", "os.access", "os.path.exists", "os.path.isdir", "os.path.isfile",
-    "os.path.islink", "os.path.lexists", "os.path.realpath", "shutil.rmtree", "shutil.copy", "shutil.copyfile",
-    "shutil.copytree", "shutil.move",
+    "os.removexattr", "os.listxattr", "os.chdir", "os.chroot", "os.access", "os.path.exists", "os.path.isdir",
+    "os.path.isfile", "os.path.islink", "os.path.lexists", "os.path.realpath", "shutil.rmtree", "shutil.copy",
+    "shutil.copyfile", "shutil.copytree", "shutil.move",
 }
 PATH_METHODS = {
     "open", "read_text", "read_bytes", "write_text", "write_bytes", "mkdir", "unlink", "rmdir", "rename", "replace",
