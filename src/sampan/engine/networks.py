@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 import secrets
 import time
-from collections.abc import Callable
 from typing import Any, NoReturn
 
 import msgspec
@@ -13,7 +12,9 @@ import msgspec
 from sampan.engine import filters as match
 from sampan.engine import timestamps
 from sampan.engine.filters import Filters
+from sampan.engine.index import Index
 from sampan.engine.options import Options
+from sampan.engine.record import Record
 from sampan.engine.state import State
 from sampan.errors import Forbidden, NotFound, Unsupported
 
@@ -22,7 +23,6 @@ _DRIVERS = {"bridge": "bridge", "host": "host", "none": "null"}
 _FILTERS = frozenset({"dangling", "driver", "id", "label", "name", "scope", "type"})
 
 Configs = list[dict[str, str]]
-Containers = Callable[[], list[dict[str, Any]]]
 
 
 class _Network(msgspec.Struct):
@@ -31,9 +31,9 @@ class _Network(msgspec.Struct):
 
 
 class Networks:
-    """`containers` gives all containers as `GET /containers/json` does."""
+    """Ids are chosen once per data root and kept."""
 
-    def __init__(self, state: State, options: Options, containers: Containers) -> None:
+    def __init__(self, state: State, options: Options, containers: Index) -> None:
         self._options = options
         self._containers = containers
         known = {name: msgspec.json.decode(body, type=_Network) for name, body in state.load(_KIND)}
@@ -123,14 +123,19 @@ class Networks:
         }
 
     def _members(self, name: str) -> dict[str, dict[str, str]]:
-        members = {}
-        for container in self._containers():
-            endpoint = container.get("NetworkSettings", {}).get("Networks", {}).get(name)
-            if endpoint and container["State"] in ("running", "paused"):
-                address, length = endpoint.get("IPAddress") or "", endpoint.get("IPPrefixLen") or 0
-                members[container["Id"]] = {
-                    "Name": container["Names"][0].removeprefix("/"), "EndpointID": endpoint.get("EndpointID") or "",
-                    "MacAddress": endpoint.get("MacAddress") or "",
-                    "IPv4Address": f"{address}/{length}" if address else "", "IPv6Address": "",
-                }
-        return members
+        running = (it.record for it in self._containers if it.alive and not it.record.internal)
+        return {record.id: _member(record) for record in running if _network_of(record) == name}
+
+
+def _network_of(record: Record) -> str:
+    mode = str(record.host_config.get("NetworkMode") or "default")
+    return "bridge" if mode == "default" else mode
+
+
+def _member(record: Record) -> dict[str, str]:
+    endpoint = record.endpoint
+    return {
+        "Name": record.name, "EndpointID": endpoint.endpoint_id if endpoint else "",
+        "MacAddress": endpoint.mac if endpoint else "",
+        "IPv4Address": f"{endpoint.ip}/{endpoint.prefix}" if endpoint else "", "IPv6Address": "",
+    }

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,9 @@ from sampan.engine import filters as match
 from sampan.engine import timestamps
 from sampan.engine.events import Events
 from sampan.engine.filters import Filters
+from sampan.engine.index import Index
 from sampan.engine.state import State
+from sampan.engine.trash import Trash
 from sampan.errors import Conflict, InvalidArgument, NotFound, Unsupported
 from sampan.jobs.client import ForkServer
 
@@ -29,7 +30,6 @@ _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 _MAX_NAME = 255
 
 Ids = list[str]
-Containers = Callable[[], list[dict[str, Any]]]
 
 
 class Volume(msgspec.Struct):
@@ -41,13 +41,13 @@ class Volume(msgspec.Struct):
 
 
 class Volumes:
-    """Volumes of one data root. `containers` gives all containers as `GET /containers/json` does, for who uses what.
+    """Volumes of one data root; `containers` says who uses them.
 
     The directory is made before the record and removed after it: at any moment a recorded volume has its directory.
     """
 
     def __init__(
-        self, state: State, root: Path, trash: Path, worker: ForkServer, events: Events, containers: Containers
+        self, state: State, root: Path, trash: Trash, worker: ForkServer, events: Events, containers: Index
     ) -> None:
         self._state = state
         self._root = root
@@ -58,6 +58,13 @@ class Volumes:
         records = (msgspec.json.decode(body, type=Volume) for _, body in state.load(_KIND))
         self._volumes = {volume.name: volume for volume in records}
         root.mkdir(mode=0o701, parents=True, exist_ok=True)
+        self._adopt()
+
+    def _adopt(self) -> None:
+        """A directory without a record is a volume all the same, as in dockerd: data is never lost with a state file."""
+        for directory in self._root.iterdir():
+            if directory.name not in self._volumes and _NAME.fullmatch(directory.name) and directory.is_dir():
+                self._record(Volume(directory.name, timestamps.rfc3339(directory.stat().st_mtime_ns)))
 
     # -- for containers
 
@@ -117,30 +124,36 @@ class Volumes:
             "Mountpoint": str(self.mount_point(name)), "Name": volume.name, "Options": None, "Scope": "local",
         }
 
-    async def remove(self, name: str, force: bool = False) -> None:
+    def remove(self, name: str, force: bool = False) -> None:
         """Raises Conflict while containers refer to it, NotFound (not with `force`)."""
         if force and name not in self._volumes:
             return
         volume = self._get(name)
         if users := self._users().get(name):
             raise Conflict(f"remove {name}: volume is in use - [{', '.join(users)}]")
-        await self._discard([self._forget(volume)])
+        self._forget(volume)
 
     async def prune(self, filters: Filters | None = None) -> dict[str, Any]:
         """`POST /volumes/prune`: the unused anonymous ones; with the filter all=true the named ones too."""
         filters = filters or {}
         match.check(filters, {"all", "label", "label!"})
         everything = match.boolean(filters, "all", False)
-        used = self._users()
         doomed = [
             volume for volume in self._volumes.values()
-            if volume.name not in used and (everything or ANONYMOUS in volume.labels)
+            if (everything or ANONYMOUS in volume.labels)
             and match.labels(filters, volume.labels) and match.labels(filters, volume.labels, "label!")
         ]
-        sizes = [await self.size(volume.name) for volume in doomed]
-        await self._discard([self._forget(volume) for volume in doomed])
-        self._events.publish("volume", "prune", "", {"reclaimed": str(sum(sizes))})
-        return {"VolumesDeleted": [volume.name for volume in doomed], "SpaceReclaimed": sum(sizes)}
+        deleted, reclaimed = [], 0
+        for volume in doomed:
+            if volume.name in self._users():
+                continue
+            size = await self.size(volume.name)
+            if volume.name in self._volumes and volume.name not in self._users():  # a container may have come meanwhile
+                self._forget(volume)
+                deleted.append(volume.name)
+                reclaimed += size
+        self._events.publish("volume", "prune", "", {"reclaimed": str(reclaimed)})
+        return {"VolumesDeleted": deleted, "SpaceReclaimed": reclaimed}
 
     async def usage(self) -> Sequence[dict[str, Any]]:
         """All volumes with `UsageData`, for `GET /system/df`."""
@@ -170,38 +183,33 @@ class Volumes:
                 '"[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path'
             )
         directory = self._root / name
-        directory.mkdir(mode=0o701, exist_ok=True)
+        directory.mkdir(mode=0o701)
         try:
-            (directory / "_data").mkdir(mode=0o755, exist_ok=True)
-            volume = Volume(name, timestamps.rfc3339(time.time_ns()), labels)
-            self._state.save(_KIND, name, msgspec.json.encode(volume))
+            (directory / "_data").mkdir(mode=0o755)
+            self._record(Volume(name, timestamps.rfc3339(time.time_ns()), labels))
         except BaseException:
             shutil.rmtree(directory, ignore_errors=True)
             raise
-        self._volumes[name] = volume
         self._events.publish("volume", "create", name, {"driver": "local"})
 
-    def _forget(self, volume: Volume) -> Path:
-        """Take the record away, move the directory out of sight; its new place."""
-        self._trash.mkdir(mode=0o700, parents=True, exist_ok=True)
-        grave = self._trash / f"volume-{secrets.token_hex(8)}"
+    def _record(self, volume: Volume) -> None:
+        self._state.save(_KIND, volume.name, msgspec.json.encode(volume))
+        self._volumes[volume.name] = volume
+
+    def _forget(self, volume: Volume) -> None:
+        """The record first: after a crash in between the volume is there again, not a record without a directory."""
         self._state.delete(_KIND, volume.name)
         del self._volumes[volume.name]
-        os.rename(self._root / volume.name, grave)
+        self._trash.take(self._root / volume.name)
         self._events.publish("volume", "destroy", volume.name, {"driver": "local"})
-        return grave
-
-    async def _discard(self, graves: Iterable[Path]) -> None:
-        for grave in graves:
-            await self._worker.run("image.remove_tree", {"path": str(grave)})
 
     def _users(self) -> dict[str, Ids]:
         """Volume → the ids of the containers that refer to it, running or not."""
         users: dict[str, Ids] = {}
-        for container in self._containers():
-            for mount in container.get("Mounts") or ():
-                if mount.get("Type") == "volume":
-                    users.setdefault(mount["Name"], []).append(container["Id"])
+        for container in self._containers:
+            for mount in container.record.mounts:
+                if mount.type == "volume":
+                    users.setdefault(mount.name, []).append(container.id)
         return users
 
 
