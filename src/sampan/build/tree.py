@@ -1,0 +1,71 @@
+"""What is below a directory, entry by entry, without following a symlink. Runs in worker jobs."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sampan.build.ignore import Ignore
+from sampan.linux import paths
+
+#: below the directory only, and through no symlink: what was looked at is what is opened
+_INSIDE = paths.RESOLVE_BENEATH | paths.RESOLVE_NO_SYMLINKS | paths.RESOLVE_NO_MAGICLINKS
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """`path` from the top, `name` its last part, `directory` the fd it is in (open until the next entry is asked for).
+
+    `target` is where a symlink points, else "".
+    """
+
+    path: str
+    name: str
+    directory: int
+    status: os.stat_result
+    target: str = ""
+
+    @property
+    def is_dir(self) -> bool:
+        return stat.S_ISDIR(self.status.st_mode)
+
+    def open(self) -> int:
+        """Open a regular file for reading. Whatever the entry is now, this does not block or act on a device."""
+        return os.open(self.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self.directory)
+
+
+def walk(top: int, exclude: Ignore | None = None) -> Iterator[Entry]:
+    """Everything below the directory fd `top`, in a fixed order, a directory before what it holds.
+
+    What `exclude` leaves out (paths from the top) is not there; its exceptions are, without the directory around them.
+    """
+    left: list[tuple[str, tuple[bool, ...]]] = [("", ())]
+    while left:
+        directory, above = left.pop()
+        fd = paths.openat2(top, directory or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, resolve=_INSIDE)
+        try:
+            for entry, matched, kept in _entries(fd, directory, above, exclude):
+                if kept:
+                    yield entry
+                if entry.is_dir and (kept or (exclude is not None and exclude.exceptions)):
+                    left.append((entry.path, matched))
+        finally:
+            os.close(fd)
+
+
+def _entries(
+    fd: int, directory: str, above: tuple[bool, ...], exclude: Ignore | None
+) -> Iterator[tuple[Entry, tuple[bool, ...], bool]]:
+    prefix = directory + "/" if directory else ""
+    for name in sorted(os.listdir(fd)):
+        path = prefix + name
+        matched: tuple[bool, ...] = ()
+        kept = True
+        if exclude is not None:
+            matched = exclude.matched(path, above)
+            kept = not exclude.verdict(matched)
+        status = os.stat(name, dir_fd=fd, follow_symlinks=False)
+        target = os.readlink(name, dir_fd=fd) if stat.S_ISLNK(status.st_mode) else ""
+        yield Entry(path, name, fd, status, target), matched, kept
