@@ -6,6 +6,7 @@ Devices are named by index (0: not given) wherever a name could change hands bet
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -47,6 +48,7 @@ _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_METRICS, _RTA_TABLE = 1, 4
 _RTAX_MTU = 2
 _RT_TABLE_MAIN, _RTPROT_BOOT, _RTN_UNICAST = 254, 3, 1
 _AF_BRIDGE = 7
+_RTMGRP_LINK = 1
 _SIOCGIFINDEX = 0x8933
 
 _IFINFO = struct.Struct("=BxHiII")  # ifinfomsg: family, type, index, flags, change
@@ -110,13 +112,15 @@ def check_mac(mac: str) -> bytes:
     return data
 
 
-def create_bridge(name: str, mac: str, mtu: int, alias: str) -> Request:
-    """A bridge, up. With a hardware address of its own it does not take over (and change) that of its ports."""
-    body = _IFINFO.pack(0, 0, 0, IFF_UP, IFF_UP) + b"".join((
+def create_bridge(name: str, mac: str) -> Request:
+    """A bridge, down. With a hardware address of its own it does not take over (and change) that of its ports.
+
+    Alias and MTU are for `set_link`: the kernel ignores the one at birth, and forgets the other when ports come and go
+    unless it was set afterwards.
+    """
+    body = _IFINFO.pack(0, 0, 0, 0, 0) + b"".join((
         text(_IFLA_IFNAME, check_name(name)),
         attribute(_IFLA_ADDRESS, check_mac(mac)),
-        number(_IFLA_MTU, mtu),
-        text(_IFLA_IFALIAS, alias),
         nested(_IFLA_LINKINFO, text(_IFLA_INFO_KIND, "bridge")),
     ))
     return Request(_RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, f"create bridge {name}")
@@ -161,7 +165,7 @@ def plug(name: str, master: int) -> Request:
 
 def set_link(
     index: int, *, up: bool | None = None, mtu: int = 0, mac: str = "", name: str = "", master: int | None = None,
-    netns: int = -1,
+    netns: int = -1, alias: str = "",
 ) -> Request:
     """Change a device; what is not given stays. `master` 0 takes it from its bridge, `netns` (an fd) moves it."""
     change = 0 if up is None else IFF_UP
@@ -171,6 +175,7 @@ def set_link(
         text(_IFLA_IFNAME, check_name(name)) if name else b"",
         number(_IFLA_MASTER, master) if master is not None else b"",
         number(_IFLA_NET_NS_FD, netns) if netns >= 0 else b"",
+        text(_IFLA_IFALIAS, alias) if alias else b"",
     ))
     return Request(_RTM_NEWLINK, 0, body, f"change network device {name or index}")
 
@@ -242,6 +247,32 @@ class RouteSocket(NetlinkSocket):
         body = _RTMSG.pack(socket.AF_INET, 0, 0, 0, 0, 0, 0, 0, 0)
         found = (_route(data) for data in self.dump(Request(_RTM_GETROUTE, 0, body, "list routes")))
         return [route for route in found if route is not None]
+
+
+class LinkWatch:
+    """Readable when a device of the network namespace it was made in comes, goes or changes (RTNLGRP_LINK)."""
+
+    def __init__(self) -> None:
+        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+        self._sock = socket.socket(socket.AF_NETLINK, kind, NETLINK_ROUTE)
+        self._sock.bind((0, _RTMGRP_LINK))
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    def drain(self) -> None:
+        """Forget what was told so far; the watcher looks for itself. Never blocks."""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                try:
+                    self._sock.recv(1 << 16)
+                except OSError as error:
+                    if error.errno != errno.ENOBUFS:  # more was told than fits: as good as any word
+                        raise
+
+    def close(self) -> None:
+        """Idempotent."""
+        self._sock.close()
 
 
 def _link(data: bytes) -> Link:
