@@ -55,6 +55,10 @@ class Images:
         image = self._store.resolve(ref)
         return image_view.history(image, {known.id: known for known in self._store.images()})
 
+    def layers_size(self) -> int:
+        """Bytes of all layers' files, each layer counted once."""
+        return sum({layer.diff_id: layer.size for image in self._store.images() for layer in image.layers}.values())
+
     # -- names
 
     def tag(self, ref: str, repository: str, tag: str = "") -> None:

@@ -40,6 +40,13 @@ class Volume(msgspec.Struct):
     labels: dict[str, str] = {}
 
 
+class _Create(msgspec.Struct, rename="pascal"):
+    name: str | None = None
+    driver: str | None = None
+    driver_opts: dict[str, str] | None = None
+    labels: dict[str, str] | None = None
+
+
 class Volumes:
     """Volumes of one data root; `containers` says who uses them.
 
@@ -61,7 +68,7 @@ class Volumes:
         self._adopt()
 
     def _adopt(self) -> None:
-        """A directory without a record is a volume all the same, as in dockerd: data is never lost with a state file."""
+        """A directory without a record is a volume all the same: data is never lost with a state file."""
         for directory in self._root.iterdir():
             if directory.name not in self._volumes and _NAME.fullmatch(directory.name) and directory.is_dir():
                 self._record(Volume(directory.name, timestamps.rfc3339(directory.stat().st_mtime_ns)))
@@ -79,28 +86,28 @@ class Volumes:
         self._make(name, labels or {})
         return True
 
-    def anonymous(self) -> str:
+    def anonymous(self, labels: dict[str, str] | None = None) -> str:
         """Make a volume for a container that did not name one; its name, 64 hex digits."""
         name = secrets.token_hex(32)
-        self._make(name, {ANONYMOUS: ""})
+        self._make(name, {**(labels or {}), ANONYMOUS: ""})
         return name
 
     # -- the API's operations
 
     def create(self, body: dict[str, Any]) -> dict[str, Any]:
         """`POST /volumes/create`: the volume, which may have been there. Raises InvalidArgument, Unsupported."""
-        name, driver = body.get("Name") or "", body.get("Driver") or "local"
-        options, labels = body.get("DriverOpts") or {}, body.get("Labels") or {}
-        if driver != "local":
-            raise NotFound(f"error looking up volume plugin {driver}: Sampan has no volume plugins, only local")
-        if options:
-            raise Unsupported(f"volume driver options are not supported yet: {', '.join(sorted(options))}")
-        if not _is_string_map(labels):
-            raise InvalidArgument("invalid volume labels: not a map of texts")
-        if not name:
-            return self.inspect(self.anonymous())
-        self.ensure(name, labels)
-        return self.inspect(name)
+        try:
+            wish = msgspec.convert(body, _Create)
+        except msgspec.ValidationError as error:
+            raise InvalidArgument(f"invalid volume: {error}") from error
+        if wish.driver not in (None, "", "local"):
+            raise NotFound(f"error looking up volume plugin {wish.driver}: Sampan has no volume plugins, only local")
+        if wish.driver_opts:
+            raise Unsupported(f"volume driver options are not supported yet: {', '.join(sorted(wish.driver_opts))}")
+        if not wish.name:
+            return self.inspect(self.anonymous(wish.labels))
+        self.ensure(wish.name, wish.labels)
+        return self.inspect(wish.name)
 
     def list(self, filters: Filters | None = None) -> dict[str, Any]:
         """`GET /volumes`: {"Volumes": […], "Warnings": null}, by name."""
@@ -211,7 +218,3 @@ class Volumes:
                 if mount.type == "volume":
                     users.setdefault(mount.name, []).append(container.id)
         return users
-
-
-def _is_string_map(value: object) -> bool:
-    return isinstance(value, dict) and all(isinstance(text, str) for pair in value.items() for text in pair)
