@@ -245,19 +245,19 @@ def read_file(root_fd: int, path: str | bytes, limit: int) -> bytes:
 
     Raises OSError EINVAL for anything but a regular file, and EFBIG beyond `limit` bytes (CVE-2024-9676: a FIFO hangs
     the reader; CVE-2026-46680: a giant file exhausts it). The file is looked at through O_PATH first, because opening a
-    device can already act on it; needs /proc.
+    device can already act on it; it is then opened by the same way, not through /proc, which may be the container's.
     """
     pinned = open_in_root(root_fd, path, os.O_PATH)
     try:
         seen = os.fstat(pinned)
         if not _stat.S_ISREG(seen.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", path)
-        fd = os.open(f"/proc/self/fd/{pinned}", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        fd = open_in_root(root_fd, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
     finally:
         os.close(pinned)
     try:
         if not os.path.samestat(seen, os.fstat(fd)):
-            raise OSError(errno.EINVAL, "/proc is not the kernel's", path)
+            raise OSError(errno.EAGAIN, "was replaced while it was opened", path)
         return _read_bounded(fd, limit, path)
     finally:
         os.close(fd)
