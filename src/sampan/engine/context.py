@@ -1,0 +1,55 @@
+"""What every operation on containers works with: made once by Engine, passed on, never global."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sampan.engine import record
+from sampan.engine.container import Container
+from sampan.engine.events import Events
+from sampan.engine.index import Index
+from sampan.engine.options import Options
+from sampan.engine.state import State
+from sampan.engine.trash import Trash
+from sampan.engine.volumes import Volumes
+from sampan.image.store import Store
+from sampan.jobs.client import ForkServer
+from sampan.linux.cgroup import Host
+from sampan.network.bridge import BridgeNetwork
+
+KIND = "container"
+
+
+@dataclass(frozen=True)
+class Context:
+    options: Options
+    state: State
+    events: Events
+    index: Index
+    launcher: ForkServer
+    worker: ForkServer
+    store: Store
+    network: BridgeNetwork
+    volumes: Volumes
+    trash: Trash
+    cgroups: Host
+
+    def save(self, container: Container) -> None:
+        """Make the record as it is now survive this engine. Raises OutOfSpace."""
+        self.state.save(KIND, container.id, record.encode(container.record))
+
+    def publish(self, container: Container, action: str, **attributes: str) -> None:
+        """A container event."""
+        if not container.record.internal:
+            self.events.publish("container", action, container.id, container.actor() | attributes)
+
+    def directory(self, id: str) -> str:
+        """DATA_ROOT/containers/ID."""
+        return str(self.options.containers / id)
+
+    def run_directory(self, id: str) -> str:
+        """EXEC_ROOT/containers/ID: there while its shim is, and until the engine has taken in how it ended."""
+        return str(self.options.runs / id)
+
+    def cgroup_path(self, id: str) -> str:
+        return f"{self.options.cgroup_parent.strip('/')}/{id}"
