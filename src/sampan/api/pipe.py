@@ -76,7 +76,9 @@ async def _write(fd: int, piece: bytes) -> bool:
     return True
 
 
-async def response_body(call: Call, content_type: bytes, produce: Produce) -> None:
+async def response_body(
+    call: Call, content_type: bytes, produce: Produce, headers: tuple[tuple[bytes, bytes], ...] = ()
+) -> None:
     """Stream what `produce` (given a descriptor to write to, which it must not close) writes as the answer's body.
 
     The answer begins with the first byte: an error before it is an ordinary error answer, one after it cuts the
@@ -90,11 +92,11 @@ async def response_body(call: Call, content_type: bytes, produce: Produce) -> No
     try:
         while piece := await _read(reading):
             if not call.started:
-                await call.start(content_type)
+                await call.start(content_type, headers)
             await call.write(piece)
         await producer
         if not call.started:
-            await call.start(content_type)
+            await call.start(content_type, headers)
     finally:
         os.close(reading)
         producer.cancel()
