@@ -1,0 +1,19 @@
+"""sampan image inspect."""
+
+from __future__ import annotations
+
+from sampan.cli.command import Command, Invocation
+from sampan.cli.formats import OBJECT_FORMAT
+from sampan.cli.inspection import inspect_all
+
+OPTIONS = (OBJECT_FORMAT,)
+
+
+def run(invocation: Invocation) -> int:
+    form = invocation.values.text("format")
+    return inspect_all(invocation.engine, ["image"], invocation.arguments, form)
+
+
+COMMAND = Command(
+    "IMAGE [IMAGE...]", "Display detailed information on one or more images", run, OPTIONS, least=1
+)

@@ -1,0 +1,14 @@
+"""sampan pause."""
+
+from __future__ import annotations
+
+from sampan.cli.command import Command, Invocation
+from sampan.cli.each import for_each
+
+
+def run(invocation: Invocation) -> int:
+    engine = invocation.engine
+    return for_each(invocation.arguments, lambda name: engine.post(f"/containers/{name}/pause"))
+
+
+COMMAND = Command("CONTAINER [CONTAINER...]", "Pause all processes within one or more containers", run, least=1)

@@ -1,0 +1,1 @@
+"""The body of a container create request, from the options of `run` and `create`."""
