@@ -44,6 +44,10 @@ class Target:
         self._links: dict[tuple[int, int], str] = {}
         self._open = ("", -1)
 
+    @property
+    def owner(self) -> tuple[int, int] | None:
+        return self._look.owner
+
     def is_dir(self, path: str) -> bool:
         """Does the path lead to a directory?"""
         try:

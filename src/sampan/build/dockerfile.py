@@ -79,7 +79,7 @@ def parse(data: bytes, name: str = "Dockerfile") -> Dockerfile:
 
 def split_line(line: str) -> tuple[str, tuple[str, ...], str]:
     """A logical line's keyword (in capitals), flags and arguments."""
-    keyword, *rest = words.split_blanks(line.strip(), 1)
+    keyword, *rest = words.split_blanks(line.strip(), 1) or [""]
     if not rest:
         return keyword.upper(), (), ""
     flags, arguments = words.take_flags(rest[0])

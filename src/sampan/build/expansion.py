@@ -244,7 +244,7 @@ class _Reader:
         self._at += every
         try:
             pattern = self._word("/", keep_escapes=True)
-            text = self._word("}", keep_escapes=True)
+            text = self._word("}", keep_escapes=False)
         except ExpansionError:
             if self._peek() == "":
                 raise ExpansionError("syntax error: missing '/' or '}' in ${" + name + "/") from None

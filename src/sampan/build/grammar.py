@@ -87,7 +87,7 @@ def parse(node: Node, file: str, escape: str = "\\") -> Instruction:
     """One instruction. Raises DockerfileError."""
     parser = _PARSERS.get(node.keyword)
     if parser is None:
-        written = node.source.split()[0]
+        written = (node.source.split() or [""])[0]
         near = difflib.get_close_matches(node.keyword, _PARSERS, 1)
         hint = f" (did you mean {near[0]}?)" if near else ""
         raise DockerfileError(file, node.line, f"unknown instruction: {written[:60]}{hint}")

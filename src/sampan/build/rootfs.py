@@ -22,11 +22,6 @@ class Step:
         self.root = root
         self.upper = upper
 
-    def changed(self) -> bool:
-        """Is there anything in the upper directory?"""
-        with os.scandir(self.upper) as entries:
-            return any(True for _ in entries)
-
 
 @contextlib.contextmanager
 def writable(lower: Sequence[str], directory: str) -> Iterator[Step]:

@@ -41,31 +41,28 @@ def walk(top: int, exclude: Ignore | None = None) -> Iterator[Entry]:
 
     What `exclude` leaves out (paths from the top) is not there; its exceptions are, without the directory around them.
     """
+    return (entry for entry, kept in judge(top, exclude) if kept)
+
+
+def judge(top: int, exclude: Ignore | None) -> Iterator[tuple[Entry, bool]]:
+    """As `walk`, with what is left out, too; directories left out are entered only if there are exceptions."""
     left: list[tuple[str, tuple[bool, ...]]] = [("", ())]
     while left:
         directory, above = left.pop()
         fd = paths.openat2(top, directory or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, resolve=_INSIDE)
         try:
-            for entry, matched, kept in _entries(fd, directory, above, exclude):
-                if kept:
-                    yield entry
+            for name in sorted(os.listdir(fd)):
+                entry = _entry(fd, directory, name)
+                matched = exclude.matched(entry.path, above) if exclude else ()
+                kept = exclude is None or not exclude.verdict(matched)
+                yield entry, kept
                 if entry.is_dir and (kept or (exclude is not None and exclude.exceptions)):
                     left.append((entry.path, matched))
         finally:
             os.close(fd)
 
 
-def _entries(
-    fd: int, directory: str, above: tuple[bool, ...], exclude: Ignore | None
-) -> Iterator[tuple[Entry, tuple[bool, ...], bool]]:
-    prefix = directory + "/" if directory else ""
-    for name in sorted(os.listdir(fd)):
-        path = prefix + name
-        matched: tuple[bool, ...] = ()
-        kept = True
-        if exclude is not None:
-            matched = exclude.matched(path, above)
-            kept = not exclude.verdict(matched)
-        status = os.stat(name, dir_fd=fd, follow_symlinks=False)
-        target = os.readlink(name, dir_fd=fd) if stat.S_ISLNK(status.st_mode) else ""
-        yield Entry(path, name, fd, status, target), matched, kept
+def _entry(fd: int, directory: str, name: str) -> Entry:
+    status = os.stat(name, dir_fd=fd, follow_symlinks=False)
+    target = os.readlink(name, dir_fd=fd) if stat.S_ISLNK(status.st_mode) else ""
+    return Entry(f"{directory}/{name}" if directory else name, name, fd, status, target)
