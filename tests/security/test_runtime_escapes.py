@@ -221,7 +221,8 @@ def test_cve_2025_31133_masks_are_the_null_device_whatever_the_image_has_in_dev(
     async def test(made: Box) -> None:
         (made.root / "dev").mkdir()
         (made.root / "dev/null").symlink_to("/proc/sysrq-trigger")
-        _, out = await made.run(["sh", "-c", "stat -c '%t:%T %F' /dev/null /proc/keys; echo x > /proc/sys/kernel/domainname"])
+        script = "stat -c '%t:%T %F' /dev/null /proc/keys; echo x > /proc/sys/kernel/domainname"
+        _, out = await made.run(["sh", "-c", script])
         assert out.splitlines()[0] == out.splitlines()[1] == "1:3 character special file"
         assert "Read-only file system" in out
 

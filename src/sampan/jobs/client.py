@@ -12,10 +12,11 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sampan.errors import Internal, from_message
+from sampan.errors import Internal, Unavailable, from_message
 from sampan.jobs import channel as wire
 from sampan.linux import mount
 
+_TRIES = 3
 Message = tuple[dict[str, Any], list[int]]
 
 
@@ -61,9 +62,11 @@ class Job:
             return await self.receive()
         return received
 
-    async def result(self, on_progress: Callable[[dict[str, Any]], None] | None = None) -> dict[str, Any]:
-        """The job's result. Raises the error it ended with; Internal if it died without a word."""
-        while (received := await self.receive()) is not None:
+    async def result(
+        self, received: Message | None, on_progress: Callable[[dict[str, Any]], None] | None = None
+    ) -> dict[str, Any]:
+        """The job's result, from its first message on. Raises the error it ended with; Internal if it said nothing."""
+        while received is not None:
             message, fds = received
             for fd in fds:
                 os.close(fd)
@@ -73,6 +76,7 @@ class Job:
                 raise from_message(message["error"])
             if on_progress is not None and "progress" in message:
                 on_progress(message["progress"])
+            received = await self.receive()
         raise Internal("a worker process ended without an answer; its output is in the engine's log")
 
     def close(self) -> None:
@@ -139,14 +143,33 @@ class ForkServer:
         assert self._sock is not None
         wire.send(self._sock, request, fds)
 
+    async def begin(self, job: str, args: dict[str, Any], fds: Sequence[int] = ()) -> tuple[Job, Message | None]:
+        """Spawn, and wait for the job's first message of its own; a cancelled caller kills it.
+
+        A server that is killed takes the requests it has not begun with it: those are asked again.
+        """
+        for _ in range(_TRIES):
+            running = self.spawn(job, args, fds)
+            try:
+                received = await running.receive()
+            except BaseException:
+                running.kill()
+                running.close()
+                raise
+            if received is not None or running.pid:
+                return running, received
+            running.close()
+            self._forget()
+        raise Unavailable(f"{self._module} does not stay alive; its output is in the engine's log")
+
     async def run(
         self, job: str, args: dict[str, Any], fds: Sequence[int] = (),
         on_progress: Callable[[dict[str, Any]], None] | None = None,
     ) -> dict[str, Any]:
         """Run a job to its end; a cancelled caller kills it."""
-        running = self.spawn(job, args, fds)
+        running, received = await self.begin(job, args, fds)
         try:
-            return await running.result(on_progress)
+            return await running.result(received, on_progress)
         except BaseException:
             running.kill()
             raise

@@ -1,10 +1,16 @@
 """A warm fork server: small, single-threaded, everything imported, garbage frozen; it only forks.
 
-    asker                         server                         job (forked)
-      │ {"job","args"} + fds[0]=socket of the job, fds[1:]          │
-      ├──────────────────────────▶│ fork ─────────────────────────▶│ table[job](channel, args, fds)
-      │◀────────────────── {"progress": …}* over the job's socket ──┤
-      │◀──────────── {"result": …} or {"error": …}, then the end ───┘
+    asker                    server            spare (forked ahead, its pages touched, waiting)
+      │                        │ fork ────────────▶│
+      │ {"job","args"} + fds[0]=socket of the job, fds[1:]
+      ├───────────────────────────────────────────▶│ now it is the job: table[job](channel, args, fds)
+      │                        │◀── its pid ───────┤
+      │                        │ fork the next     │
+      │◀── {"pid"} + pidfd, {"progress": …}* ──────┤   over the job's socket
+      │◀── {"result": …} or {"error": …}, the end ─┤
+
+All spares wait on the one socket from the asker: the kernel gives each request to one of them, so the server itself is
+not on the way of a request, and neither is a fork with the page faults that follow it.
 
 The server ends when its asker closes the socket. `bound` jobs end with the server (a half-unpacked layer is of no use
 to anybody); others outlive it (a shim keeps its container).
@@ -14,6 +20,7 @@ from __future__ import annotations
 
 import gc
 import os
+import select
 import signal
 import socket
 import sys
@@ -36,27 +43,68 @@ class Channel:
         wire.send(self.sock, {"progress": message})
 
 
+_WARM_ROUNDS = 20
+
 Job = Callable[[Channel, dict[str, Any], list[int]], dict[str, Any]]
 
 
-def serve(sock: socket.socket, table: Mapping[str, Job], bound: bool) -> None:
-    """Fork a process per request until the asker closes `sock`. The kernel reaps the children."""
+def serve(
+    sock: socket.socket, table: Mapping[str, Job], bound: bool, spares: int = 1,
+    warm: Callable[[int], None] | None = None,
+) -> None:
+    """Keep `spares` processes waiting for requests until the asker closes `sock`. The kernel reaps them.
+
+    `warm(rounds)` runs here, often enough for the interpreter to specialise code, and once in each spare, to touch the
+    pages that a job will touch.
+    """
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C at the engine's terminal is the engine's to handle
+    if warm is not None:
+        warm(_WARM_ROUNDS)
     gc.collect()
     gc.freeze()
     gc.disable()
-    while (received := wire.receive(sock)) is not None:
-        request, fds = received
-        if not fds:
-            continue
-        if os.fork() == 0:
-            if bound:
-                process.die_with_parent(signal.SIGKILL)
-            sock.close()
-            _child(table, request, fds)
-        for fd in fds:
-            os.close(fd)
+    taken, take = os.pipe2(os.O_CLOEXEC)
+    poll = select.poll()
+    poll.register(taken, select.POLLIN)
+    poll.register(sock, 0)  # only its hang-up: requests are the spares' to read
+    waiting: dict[int, int] = {}  # pidfd → pid of the spares
+    while True:
+        while len(waiting) < spares:
+            pid = os.fork()
+            if pid == 0:
+                os.close(taken)
+                _spare(sock, take, table, bound, warm)
+            pidfd = os.pidfd_open(pid)
+            waiting[pidfd] = pid
+            poll.register(pidfd, select.POLLIN)
+        for fd, _ in poll.poll():
+            if fd == sock.fileno():
+                return
+            if fd == taken:
+                number = int.from_bytes(os.read(taken, 4), "little")
+                fd = next((pidfd for pidfd, pid in waiting.items() if pid == number), -1)
+            if waiting.pop(fd, None) is not None:  # it has a job now, or somebody killed it
+                poll.unregister(fd)
+                os.close(fd)
+
+
+def _spare(
+    sock: socket.socket, take: int, table: Mapping[str, Job], bound: bool, warm: Callable[[int], None] | None
+) -> NoReturn:
+    """Wait for a request, then be its job. A spare ends with its server, or nobody would fork the next."""
+    process.die_with_parent(signal.SIGKILL)
+    if warm is not None:
+        warm(1)
+    received = wire.receive(sock)
+    if received is None or not received[1]:
+        os._exit(0)
+    if not bound:
+        process.die_with_parent(0)
+    os.write(take, os.getpid().to_bytes(4, "little"))
+    os.close(take)
+    sock.close()
+    _child(table, *received)
 
 
 def _child(table: Mapping[str, Job], request: dict[str, Any], fds: list[int]) -> NoReturn:
@@ -95,9 +143,11 @@ def _run(channel: Channel, table: Mapping[str, Job], request: dict[str, Any], fd
         pass  # the asker is gone, and with it the one who wanted to know
 
 
-def main(table: Mapping[str, Job], bound: bool) -> None:
+def main(
+    table: Mapping[str, Job], bound: bool, spares: int = 1, warm: Callable[[int], None] | None = None
+) -> None:
     """Entry of `python -m MODULE FD`: serve `table` on the inherited socket."""
     process.close_all_but([int(sys.argv[1])])
     with socket.socket(fileno=int(sys.argv[1])) as sock:
         sock.set_inheritable(False)
-        serve(sock, table, bound)
+        serve(sock, table, bound, spares, warm)

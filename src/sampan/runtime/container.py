@@ -13,7 +13,7 @@ import msgspec
 
 from sampan.errors import Internal, StartFailed, from_message
 from sampan.jobs import channel as wire
-from sampan.linux import capability, clone
+from sampan.linux import clone
 from sampan.linux.cgroup import Group, Host
 from sampan.oci import runtime as oci
 from sampan.runtime import identity, init, plan
@@ -92,7 +92,7 @@ def close(fds: Iterable[int]) -> None:
 def _setup(process: oci.Process, seccomp: bytes, stdio: Stdio, warnings: list[str]) -> init.ProcessSetup:
     sets, missing = identity.final_sets(process.capabilities)
     warnings += missing
-    return init.ProcessSetup(process, sets, capability.last_cap(), seccomp, stdio)
+    return init.ProcessSetup(process, sets, identity.last_cap(), seccomp, stdio)
 
 
 def _open_namespaces(linux: oci.Linux, joined: dict[str, int]) -> dict[str, int]:

@@ -12,7 +12,7 @@ import os
 import socket
 from dataclasses import dataclass
 
-from sampan.linux import capability, clone, paths, process
+from sampan.linux import clone, paths, process
 from sampan.linux.cgroup import Group
 from sampan.oci import runtime as oci
 from sampan.runtime import container, identity, init
@@ -80,7 +80,7 @@ def start(
         if console is not None:
             work.append(OpenTerminal(console))
         sets, _ = identity.final_sets(spec.capabilities)
-        setup = init.ProcessSetup(spec, sets, capability.last_cap(), seccomp, stdio, console)
+        setup = init.ProcessSetup(spec, sets, identity.last_cap(), seccomp, stdio, console)
         setup.keep = [init_pidfd, *join_fds]
 
         def child(sync: socket.socket) -> None:

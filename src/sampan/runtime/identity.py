@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import cache
 
 from sampan.linux import capability, process, seccomp
 from sampan.oci import runtime as oci
@@ -82,11 +83,22 @@ class LoadSeccomp:
         seccomp.load(self.bpf, self.flags)
 
 
+@cache
+def _own_sets() -> capability.Sets:
+    """What this process and those it forks may give. It does not change; the launcher has looked before it forks."""
+    return capability.read()
+
+
+@cache
+def last_cap() -> int:
+    return capability.last_cap()
+
+
 def final_sets(wanted: oci.Capabilities | None) -> tuple[capability.Sets | None, list[str]]:
     """The sets for a spec, cut to what we ourselves have, and a warning for what is missing. None: leave all as is."""
     if wanted is None:
         return None, []
-    ours = capability.read()
+    ours = _own_sets()
     bounding = capability.to_mask(wanted.bounding)
     permitted = capability.to_mask(wanted.permitted)
     missing = bounding & ~ours.bounding | permitted & ~ours.permitted

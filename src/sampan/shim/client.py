@@ -55,16 +55,10 @@ class ShimClient:
         fds = [] if netns_fd is None else [netns_fd]
         fds += [client.sock.fileno() for client in clients]
         try:
-            job = launcher.spawn("shim", msgspec.to_builtins(request), fds)
+            job, received = await launcher.begin("shim", msgspec.to_builtins(request), fds)
         finally:
             for client in clients:
                 client.sock.close()
-        try:
-            received = await job.receive()
-        except BaseException:
-            job.kill()
-            job.close()
-            raise
         return cls._from_answer(received, job, on_event)
 
     @classmethod

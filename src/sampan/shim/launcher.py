@@ -10,7 +10,7 @@ import encodings.utf_8  # codecs are looked up by name on first use: too late in
 
 from sampan.jobs import forkserver
 from sampan.linux import capability
-from sampan.shim import shim
+from sampan.shim import shim, warm
 
 JOBS: dict[str, forkserver.Job] = {"shim": shim.run}
 
@@ -18,7 +18,7 @@ _WARMED = (encodings.idna, encodings.utf_8, capability)
 
 
 def main() -> None:
-    forkserver.main(JOBS, bound=False)
+    forkserver.main(JOBS, bound=False, spares=2, warm=warm.warm)
 
 
 if __name__ == "__main__":
