@@ -16,6 +16,7 @@ from sampan.linux.cgroup.host import Host
 UNIFIED = "unified"
 """The key of the v2 directory among a group's directories; any other key is a v1 controller."""
 
+_V2_DOES_IT = ("freezer", "cpuacct")
 _IN_USE = (errno.EBUSY, errno.ENOTEMPTY)
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -23,19 +24,26 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 def directories(host: Host, path: str, controllers: Iterable[str] | None = None) -> dict[str, str]:
     """Where a group of that path is, made or not: controller → directory. `path` is relative to each hierarchy's root.
 
-    `controllers`: the v1 hierarchies to take part in; None is every one that matters. The v1 freezer is left out where
-    v2 can freeze. Raises InvalidArgument for a path that is not plain names.
+    `controllers`: the v1 hierarchies to take part in; None is every one that matters. Raises InvalidArgument for a path
+    that is not plain names.
     """
     names = check_path(path)
-    wanted = None if controllers is None else set(controllers)
-    found = {
-        controller: f"{mount_point}/{names}"
-        for controller, mount_point in host.v1.items()
-        if (wanted is None or controller in wanted) and not (controller == "freezer" and host.v2_freezer)
-    }
+    wanted = _needed(host) if controllers is None else set(controllers)
+    found = {name: f"{mount_point}/{names}" for name, mount_point in host.v1.items() if name in wanted}
     if host.v2:
         found[UNIFIED] = f"{host.v2}/{names}"
     return found
+
+
+def _needed(host: Host) -> set[str]:
+    """On hybrid hosts the v2 directory freezes and counts cpu time by itself: two hierarchies less, 120 µs a start.
+
+    Those that share a mount with a needed one come along at no cost.
+    """
+    if host.mode != "hybrid" or not host.v2_freezer:
+        return set(host.v1)
+    mounts = {mount_point for name, mount_point in host.v1.items() if name not in _V2_DOES_IT}
+    return {name for name, mount_point in host.v1.items() if mount_point in mounts}
 
 
 def check_path(path: str) -> str:

@@ -59,7 +59,7 @@ class Group:
         """A group that exists, made by this or another process. Raises NotFound."""
         found = {
             controller: directory
-            for controller, directory in cgroupfs.directories(host, path).items()
+            for controller, directory in cgroupfs.directories(host, path, host.v1).items()
             if os.path.isdir(directory)
         }
         if not found:
@@ -134,45 +134,42 @@ class Group:
         return self._unique[0]
 
     def kill_all(self) -> None:
-        """SIGKILL every process in the group, atomically where the kernel can, and wait until they have ended.
+        """SIGKILL every process in the group, frozen ones too, and wait until they have ended.
 
-        Raises Unavailable when one does not end within 10 s (stuck in the kernel).
+        In one step where the kernel can (cgroup.kill, Linux 5.14). Raises Unavailable when one does not end within
+        10 s (stuck in the kernel).
         """
+        if "freezer" in self._directories:
+            self._kill_frozen_v1(self._directories["freezer"])
         unified = self._directories.get(UNIFIED)
         killed = unified is not None and self._kill_v2(unified)
         if killed and not processes.wait_unpopulated(str(unified), _KILL_PATIENCE):
             raise Unavailable(f"processes in cgroup {unified} do not end: {self.procs()[:10]}")
         for directory in self._unique:
             if directory != unified or not killed:
-                self._kill_each(directory)
+                processes.kill_and_wait(directory, _KILL_PATIENCE)
+
+    @staticmethod
+    def _kill_frozen_v1(directory: str) -> None:
+        """Frozen, nothing forks ahead of the signals; but in v1 the signals work only once it is thawed."""
+        if not processes.listing(directory):
+            return
+        try:
+            freezer.freeze_v1(directory)
+        except Unavailable:
+            pass  # one that does not stop does not keep the others from being killed
+        try:
+            processes.close(processes.kill_listed(directory))
+        finally:
+            freezer.thaw_v1(directory)
 
     @staticmethod
     def _kill_v2(directory: str) -> bool:
         try:
-            controlfile.write(directory, "cgroup.kill", "1")  # Linux 5.14
+            controlfile.write(directory, "cgroup.kill", "1")
         except FileNotFoundError:
-            return not os.path.isdir(directory)
+            return False
         return True
-
-    def _kill_each(self, directory: str) -> None:
-        if not processes.listing(directory):
-            return
-        state = self._directories.get("freezer")
-        if directory == state:  # frozen processes cannot fork ahead of the killing; they die once thawed
-            fds = self._freeze_and_kill(directory)
-            try:
-                processes.wait(fds, _KILL_PATIENCE)
-            finally:
-                processes.close(fds)
-        processes.kill_and_wait(directory, _KILL_PATIENCE)
-
-    @staticmethod
-    def _freeze_and_kill(directory: str) -> list[int]:
-        freezer.freeze_v1(directory)
-        try:
-            return processes.kill_listed(directory)
-        finally:
-            freezer.thaw_v1(directory)
 
     def freeze(self) -> None:
         """Stop all processes; returns when they are. Raises Unavailable (thawed again), Unsupported."""

@@ -48,10 +48,11 @@ def detect() -> Host:
         present = controlfile.read(v2, "cgroup.controllers").split()
         available = [name for name in V2_CONTROLLERS if name in present]
     mode = "v2" if not v1 else "hybrid" if v2 else "v1"
-    return Host(mode, v1, v2, available, bool(v2) and _kernel() >= (5, 2))
+    return Host(mode, v1, v2, available, bool(v2) and kernel_release() >= (5, 2))
 
 
-def _kernel() -> tuple[int, int]:
+def kernel_release() -> tuple[int, int]:
+    """The running kernel's version: (6, 18)."""
     major, minor = os.uname().release.split(".")[:2]
     return int(major), int("".join(c for c in minor if c.isdigit()) or "0")
 

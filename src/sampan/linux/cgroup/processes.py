@@ -122,8 +122,11 @@ def _kill(pidfd: int) -> None:
 
 
 def wait_unpopulated(directory: str, timeout: float) -> bool:
-    """v2: wait until no process is left in the group or below; False after `timeout` seconds. Raises OSError."""
-    return wait_event(directory, "populated 0", timeout)
+    """v2: wait until no process is left in the group or below, or it is gone; False after `timeout` seconds."""
+    try:
+        return wait_event(directory, "populated 0", timeout)
+    except FileNotFoundError:
+        return True
 
 
 def wait_event(directory: str, line: str, timeout: float) -> bool:

@@ -184,7 +184,7 @@ def _memory_v1(directory: str) -> Memory:
         swap_limit=_number(directory, "memory.memsw.limit_in_bytes"),
         cache=stat.get("total_cache", 0),
         inactive_file=stat.get("total_inactive_file", 0),
-        failures=_number(directory, "memory.failcnt") or 0,
+        failures=(_number(directory, "memory.failcnt") or 0) + (_number(directory, "memory.memsw.failcnt") or 0),
         oom_kills=controlfile.parse_flat(_text(directory, "memory.oom_control")).get("oom_kill", 0),
         stat=stat,
     )
