@@ -102,20 +102,23 @@ def string(data: bytes) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Message:
+class Message:
+    """One message from the kernel; `body` is what follows its header."""
+
     kind: int
     flags: int
     sequence: int
     body: bytes
 
 
-def _messages(data: bytes) -> Iterator[_Message]:
+def messages(data: bytes) -> Iterator[Message]:
+    """The messages of one datagram. Raises OSError(EBADMSG) if one is cut short."""
     offset, end = 0, len(data)
     while end - offset >= _HEADER.size:
         length, kind, flags, sequence, _ = _HEADER.unpack_from(data, offset)
         if length < _HEADER.size or length > end - offset:
             raise OSError(errno.EBADMSG, "netlink message with a wrong length")
-        yield _Message(kind, flags, sequence, data[offset + _HEADER.size : offset + length])
+        yield Message(kind, flags, sequence, data[offset + _HEADER.size : offset + length])
         offset += (length + 3) & ~3
 
 
@@ -198,11 +201,11 @@ class NetlinkSocket:
                     return None if torn else bodies
                 bodies.append(message.body)
 
-    def _receive(self) -> Iterator[_Message]:
+    def _receive(self) -> Iterator[Message]:
         data = self._sock.recv(_RECEIVE)
         if len(data) == _RECEIVE:
             raise OSError(errno.EMSGSIZE, "netlink message larger than its buffer")
-        return _messages(data)
+        return messages(data)
 
 
 def _pack(request: Request, flags: int, sequence: int) -> bytes:
@@ -213,7 +216,7 @@ def _pack(request: Request, flags: int, sequence: int) -> bytes:
     return header + request.body + b"\0" * (-length & 3)
 
 
-def _failure(message: _Message, what: str) -> OSError | None:
+def _failure(message: Message, what: str) -> OSError | None:
     """The error an NLMSG_ERROR or NLMSG_DONE carries, None for success."""
     if len(message.body) < _ERROR.size:
         return None
@@ -225,7 +228,7 @@ def _failure(message: _Message, what: str) -> OSError | None:
     return OSError(code, f"{what}: {explanation} ({reason})" if explanation else f"{what}: {reason}")
 
 
-def _explanation(message: _Message) -> str:
+def _explanation(message: Message) -> str:
     """The extended acknowledgement's text. It follows the error code and, for errors, the request's header
     (NETLINK_CAP_ACK leaves its payload out)."""
     if not message.flags & NLM_F_ACK_TLVS:

@@ -6,13 +6,19 @@ One transaction per call: either all commands of the text take effect, or none d
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
+import socket
 from typing import Any
 
 from sampan.errors import Internal, Unsupported
+from sampan.linux.netlink import NETLINK_NETFILTER, attributes, messages, string
 
 _LIBRARY = "libnftables.so.1"
 _JSON = 1 << 4  # NFT_CTX_OUTPUT_JSON
+_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP = 270, 1
+_NFNLGRP_NFTABLES, _SUBSYSTEM, _DELTABLE = 7, 10, 2
+_TABLE_NAME = 1  # NFTA_TABLE_NAME, NFTA_CHAIN_TABLE, NFTA_RULE_TABLE, …: the same number in all messages
 
 
 class NftError(Internal):
@@ -78,3 +84,42 @@ def _load() -> ctypes.CDLL:
     library.nft_ctx_output_set_flags.argtypes = [ctypes.c_void_p, ctypes.c_uint]
     library.nft_run_cmd_from_buffer.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
     return library
+
+
+class RulesetWatch:
+    """Readable when anybody has changed the ruleset of the network namespace it was made in (NFNLGRP_NFTABLES)."""
+
+    def __init__(self) -> None:
+        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+        self._sock = socket.socket(socket.AF_NETLINK, kind, NETLINK_NETFILTER)
+        try:
+            self._sock.bind((0, 0))
+            self._sock.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, _NFNLGRP_NFTABLES)
+        except BaseException:
+            self._sock.close()
+            raise
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    def read(self) -> set[tuple[str, bool]]:
+        """(table, whether it was deleted) of each change since the last call; ("", True) when too many were made to be
+        told. Never blocks."""
+        changes: set[tuple[str, bool]] = set()
+        while True:
+            try:
+                data = self._sock.recv(1 << 17)
+            except BlockingIOError:
+                return changes
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                changes.add(("", True))
+                continue
+            for message in messages(data):
+                if message.kind >> 8 == _SUBSYSTEM and (name := attributes(message.body[4:]).get(_TABLE_NAME)):
+                    changes.add((string(name), message.kind & 0xFF == _DELTABLE))
+
+    def close(self) -> None:
+        """Idempotent."""
+        self._sock.close()

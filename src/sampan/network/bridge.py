@@ -9,14 +9,14 @@ from collections.abc import Sequence
 
 from sampan.errors import Conflict
 from sampan.linux import rtnetlink
-from sampan.linux.nftables import Nft, NftError
 from sampan.linux.rtnetlink import RouteSocket
-from sampan.network import firewall, forwarding, ruleset, uplink
+from sampan.network import uplink
 from sampan.network.addresses import AddressPool
 from sampan.network.client import MakerClient
 from sampan.network.endpoint import Endpoint, Lease, PortMapping
 from sampan.network.pool import NamespacePool, Segment
 from sampan.network.ports import PortTable
+from sampan.network.rules import HostRules
 
 _OURS = "sampan"  # the alias (IFLA_IFALIAS) of bridges we made and may remove
 
@@ -32,16 +32,19 @@ class BridgeNetwork:
     def __init__(self, bridge: str, bip: str, pool_size: int = 8) -> None:
         """`bip`: the bridge's address with prefix. Raises InvalidArgument; touches nothing."""
         self.bridge = rtnetlink.check_name(bridge)
-        self.warnings: list[str] = []
-        """Sentences for the operator: what `start` found on the host that stands in the way of containers."""
         self._routes = RouteSocket()
         self._addresses = AddressPool(bip, self._is_present)
         self._ports = PortTable()
-        self._published: dict[PortMapping, str] = {}
         self._maker = MakerClient()
         self._pool_size = pool_size
         self._pool: NamespacePool | None = None
-        self._nft: Nft | None = None
+        self._rules = HostRules(self.bridge, self._addresses.network, self._routes)
+        self._adopted: list[str] = []
+
+    @property
+    def warnings(self) -> list[str]:
+        """Sentences for the operator: what on the host stands in the way of containers now."""
+        return self._rules.warnings + self._adopted
 
     @property
     def gateway(self) -> str:
@@ -66,7 +69,7 @@ class BridgeNetwork:
         Idempotent. Raises Conflict when the address range is in use elsewhere; then nothing new stays behind. """
         if self._pool is not None:
             return
-        self._nft = Nft()
+        self._rules.open()
         self._maker.start()  # it warms up meanwhile
         was_there = self._find_bridge() is not None
         try:
@@ -103,20 +106,19 @@ class BridgeNetwork:
         if not ports:
             return []
         chosen = self._ports.reserve(endpoint.endpoint_id, ports)
-        self._published.update(dict.fromkeys(chosen, endpoint.ip))
         try:
-            self._apply(ruleset.publish(self.bridge, chosen, endpoint.ip))
+            self._rules.publish(chosen, endpoint.ip)
         except BaseException:
-            self._forget(endpoint)
+            self._ports.release(endpoint.endpoint_id)
             raise
         self._maker.tell("forget_flows", to="", udp=[port.host_port for port in chosen if port.proto == "udp"])
         return chosen
 
     def unpublish(self, endpoint: Endpoint) -> None:
         """Take the endpoint's ports back, and cut what is connected to it by them. Idempotent."""
-        gone = self._forget(endpoint)
+        gone = self._ports.release(endpoint.endpoint_id)
         if gone:
-            self._apply(ruleset.unpublish(self.bridge, gone))
+            self._rules.unpublish(gone)
             self._maker.tell("forget_flows", to=endpoint.ip, udp=[])
 
     async def close(self, keep: bool) -> None:
@@ -128,28 +130,26 @@ class BridgeNetwork:
             self._pool.close()
             self._pool = None
         self._ports.close()
-        self._published.clear()
-        if not keep and self._nft is not None:
-            self._take_down(self._nft)
-            await self._remove_bridge()
-        await self._maker.close()
-        if self._nft is not None:
-            self._nft.close()
-            self._nft = None
-        self._routes.close()
+        try:
+            if not keep:
+                self._rules.take_down()
+        finally:
+            try:
+                if not keep:
+                    await self._remove_bridge()
+            finally:
+                await self._maker.close()
+                self._rules.close()
 
     def _set_up(self, in_use: Sequence[tuple[Endpoint, Sequence[PortMapping]]]) -> Segment:
-        nft = self._nft
-        assert nft is not None
         self._refuse_overlap()
         segment = self._bridge_up()
-        forwarding.enable(nft, self._routes, self.bridge)
-        self.warnings = firewall.open_for(nft, self.bridge)
+        published: dict[PortMapping, str] = {}
         for endpoint, ports in in_use:
             self._addresses.claim(endpoint.ip)
-            self.warnings += self._ports.adopt(endpoint.endpoint_id, ports)
-            self._published.update(dict.fromkeys(self._ports.of(endpoint.endpoint_id), endpoint.ip))
-        nft.run(ruleset.replace(self.bridge, self._addresses.network, self._published))
+            self._adopted += self._ports.adopt(endpoint.endpoint_id, ports)
+            published.update(dict.fromkeys(self._ports.of(endpoint.endpoint_id), endpoint.ip))
+        self._rules.put_up(published)
         return segment
 
     def _bridge_up(self) -> Segment:
@@ -184,11 +184,6 @@ class BridgeNetwork:
                     f" {network} on {device}: choose another with --bip"
                 )
 
-    def _take_down(self, nft: Nft) -> None:
-        nft.run(ruleset.remove(self.bridge))
-        firewall.close_for(nft, self.bridge)
-        forwarding.disable(nft, self.bridge)
-
     async def _remove_bridge(self) -> None:
         """With the ports first, so that nothing of ours is left when the call returns."""
         found = self._find_bridge()
@@ -197,23 +192,6 @@ class BridgeNetwork:
         await self._maker.ask("remove_ports", bridge=found.index, keep=[])
         if found.alias == _OURS:
             await self._maker.ask("remove_link", index=found.index)
-
-    def _apply(self, change: str) -> None:
-        """Change the table. If it is not as we left it (`nft flush ruleset` by a firewall's restart), put the whole
-        table in place again."""
-        assert self._nft is not None
-        if not change:
-            return
-        try:
-            self._nft.run(change)
-        except NftError:
-            self._nft.run(ruleset.replace(self.bridge, self._addresses.network, self._published))
-
-    def _forget(self, endpoint: Endpoint) -> list[PortMapping]:
-        gone = self._ports.release(endpoint.endpoint_id)
-        for port in gone:
-            self._published.pop(port, None)
-        return gone
 
     def _running(self) -> NamespacePool:
         if self._pool is None:

@@ -32,17 +32,23 @@ table ip {table} {{
 """
 
 
-def enable(nft: Nft, routes: RouteSocket, bridge: str) -> None:
-    """Switch forwarding on if it is off, and remember that `bridge` needs it. Idempotent. Raises OSError, NftError."""
+def enable(nft: Nft, routes: RouteSocket, bridge: str, ours: bool = False) -> bool:
+    """Switch forwarding on if it is off, and remember that `bridge` needs it. Idempotent. Raises OSError, NftError.
+
+    Returns whether it is on because of us; `ours` says that this was known, if the memory of it was flushed away.
+    """
     with _switch() as fd:
         users = _users(nft)
         is_on = os.pread(fd, 1, 0) == b"1"
         if users is not None:
             nft.run(f'add element ip {TABLE} engines {{ "{bridge}" }}')
-        elif not is_on:
+        elif ours or not is_on:
             nft.run(_CREATE.format(table=TABLE, bridge=bridge, strangers=_strangers(routes, bridge)))
+        else:
+            return False
         if not is_on:
             os.pwrite(fd, b"1", 0)
+        return True
 
 
 def disable(nft: Nft, bridge: str) -> None:
