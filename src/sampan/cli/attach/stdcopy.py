@@ -1,4 +1,4 @@
-"""Docker's frames for stdout and stderr on one stream: stream (1 byte), 3 zero bytes, length (4, big endian), data."""
+"""Docker's frames for stdout and stderr on one stream: stream (1 byte), 3 zeros, length (4, big endian), data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SYSTEM_ERROR = 3
 
 
 class Demultiplexer:
-    """Takes bytes as they come, gives (stream, data) as far as they reach; a frame's data may come in several pieces."""
+    """Takes bytes as they come, gives (stream, data) as far as they reach; a frame may come in several pieces."""
 
     def __init__(self) -> None:
         self._header = b""

@@ -35,7 +35,7 @@ def run_body(values: Values, image: str, command: list[str]) -> dict[str, Any]:
     body = create_body(values, image, command, size)
     if values.on("detach"):
         if values.given("attach"):
-            raise CommandFailed("conflicting options: cannot specify both --attach and --detach", 125)
+            raise CommandFailed("conflicting options: cannot specify both --attach and --detach")
         body |= {"AttachStdin": False, "AttachStdout": False, "AttachStderr": False, "StdinOnce": False}
     return body
 

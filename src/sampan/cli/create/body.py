@@ -11,7 +11,7 @@ from sampan.cli.create.network import endpoints, extra_hosts, network_mode
 from sampan.cli.create.ports import exposed, published
 from sampan.cli.create.resources import DEVICE_LISTS, NUMBERS, ulimits
 from sampan.cli.create.restart import restart_policy
-from sampan.cli.create.security import check_mode, security_options
+from sampan.cli.create.security import capabilities, check_mode, security_options
 from sampan.cli.failure import CommandFailed
 from sampan.cli.flags import Values
 
@@ -114,8 +114,8 @@ def _host_config(values: Values, console_size: tuple[int, int]) -> dict[str, Any
         "VolumeDriver": values.text("volume-driver"),
         "VolumesFrom": values.texts("volumes-from") or None,
         "ConsoleSize": list(console_size),
-        "CapAdd": values.texts("cap-add") or None,
-        "CapDrop": values.texts("cap-drop") or None,
+        "CapAdd": capabilities(values.texts("cap-add")),
+        "CapDrop": capabilities(values.texts("cap-drop")),
         "CgroupnsMode": check_mode("cgroupns", values.text("cgroupns"), ("host", "private"), ()),
         "Dns": values.texts("dns"),
         "DnsOptions": values.texts("dns-option"),
@@ -164,8 +164,6 @@ def _optional(values: Values) -> dict[str, Any]:
         host["Annotations"] = key_values(values.texts("annotation"))
     if values.given("init"):
         host["Init"] = values.on("init")
-    if values.number("kernel-memory"):
-        host["KernelMemory"] = values.number("kernel-memory")
     if values.objects("mount"):
         host["Mounts"] = values.objects("mount")
     if values.text("runtime"):

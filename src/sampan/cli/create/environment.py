@@ -24,15 +24,9 @@ def check_label(text: str) -> str:
     return text
 
 
-def from_environment(texts: Sequence[str]) -> list[str]:
-    """NAME alone becomes NAME=VALUE of our own environment, or disappears when it is not set there."""
-    result = []
-    for text in texts:
-        if "=" in text:
-            result.append(text)
-        elif text in os.environ:
-            result.append(f"{text}={os.environ[text]}")
-    return result
+def from_environment(text: str) -> str:
+    """NAME alone becomes NAME=VALUE of our own environment; it stays as it is when it is not set there."""
+    return f"{text}={os.environ[text]}" if "=" not in text and text in os.environ else text
 
 
 def _lines(path: str) -> Iterator[tuple[int, str]]:
@@ -59,14 +53,20 @@ def _checked_lines(path: str, what: str) -> list[str]:
             raise CommandFailed(f"{path}:{number}: no {what} name on line '{line}'", 125)
         if any(character.isspace() for character in name):
             raise CommandFailed(f"{path}:{number}: {what} '{name}' contains whitespaces", 125)
-        result.append(line)
+        text = from_environment(line)
+        if "=" in text:
+            result.append(text)
     return result
 
 
 def environment(texts: Sequence[str], files: Sequence[str]) -> list[str]:
-    """The Env list: files first, then options, later ones win in the engine. Raises CommandFailed."""
+    """The Env list: files first, then options; later ones win in the engine. Raises CommandFailed.
+
+    A bare NAME of an option that is not set here goes to the engine, which then takes NAME out of the image's
+    environment; in a file it means nothing.
+    """
     lines = [line for path in files for line in _checked_lines(path, "variable")]
-    return from_environment([*lines, *texts])
+    return [*lines, *(from_environment(text) for text in texts)]
 
 
 def labels(texts: Sequence[str], files: Sequence[str]) -> dict[str, str]:

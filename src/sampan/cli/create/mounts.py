@@ -73,8 +73,8 @@ def parse_mount(text: str) -> dict[str, Any]:
     if not mount.get("Target"):
         raise ValueError("target is required")
     _check_keys(mount)
-    for key in ("_keys",):
-        mount.pop(key, None)
+    if "VolumeOptions" in mount:
+        mount["VolumeOptions"].setdefault("DriverConfig", {})
     order = ("Type", "Source", "Target", "ReadOnly", "BindOptions", "VolumeOptions", "ImageOptions", "TmpfsOptions")
     return {key: mount[key] for key in order if key in mount}
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 MAC = re.compile(r"([0-9a-fA-F]{2}[:-]){5}[0-9a-fA-F]{2}", re.ASCII)
 DNS_DOMAIN = re.compile(r"(\w|-|\.)*[A-Za-z](\w|-|\.)*", re.ASCII)
+BUILT_IN = ("default", "bridge", "host", "none")
 # `--network a,alias=b`: the long form's keys.
 LONG_KEYS = frozenset(("name", "alias", "driver-opt", "gw-priority", "ip", "ip6", "link-local-ip", "mac-address"))
 
@@ -98,9 +99,18 @@ def _parse_network(text: str) -> dict[str, Any]:
     return attachment
 
 
+def is_user_defined(network: str) -> bool:
+    """Whether the network is one that somebody made."""
+    return network not in BUILT_IN and not network.startswith("container:")
+
+
 def endpoints(values: Values) -> dict[str, dict[str, Any]]:
-    """NetworkingConfig.EndpointsConfig. The single options (--ip, --network-alias…) belong to the first network."""
-    attachments = [_parse_network(text) for text in values.texts("network")] or [_parse_network("default")]
+    """NetworkingConfig.EndpointsConfig. The single options (--ip, --network-alias…) belong to the first network.
+
+    Raises CommandFailed.
+    """
+    given = values.texts("network")
+    attachments = [_parse_network(text) for text in given or ["default"]]
     first = attachments[0]
     for key in ("ip", "ip6", "mac-address"):
         if values.text(key):
@@ -109,15 +119,18 @@ def endpoints(values: Values) -> dict[str, dict[str, Any]]:
             first[key] = values.text(key)
     first["alias"] += values.texts("network-alias")
     first["link-local-ip"] += values.texts("link-local-ip")
-    first["links"] = values.texts("link")
+    if is_user_defined(first["name"]):
+        first["links"] = values.texts("link")
     result: dict[str, dict[str, Any]] = {}
     for attachment in attachments:
         name = attachment["name"]
         if name in result:
             raise CommandFailed(f'network "{name}" is specified multiple times', 125)
-        if len(attachments) > 1 and (name in ("none", "host") or name.startswith("container:")):
+        if len(attachments) > 1 and not is_user_defined(name):
             raise CommandFailed(f"conflicting options: network {name} cannot be combined with others", 125)
-        result[name] = _endpoint(attachment)
+        endpoint = _endpoint(attachment)
+        if not given or is_user_defined(name) or any(endpoint.values()):
+            result[name] = endpoint
     return result
 
 
@@ -125,14 +138,16 @@ def _endpoint(attachment: dict[str, Any]) -> dict[str, Any]:
     mac = attachment.get("mac-address", "")
     if mac and not MAC.fullmatch(mac):
         raise CommandFailed(f"{mac} is not a valid mac address", 125)
+    if attachment["alias"] and not is_user_defined(attachment["name"]):
+        raise CommandFailed("network-scoped aliases are only supported for user-defined networks", 125)
     priority = attachment.get("gw-priority", "0")
     if not re.fullmatch(r"-?\d+", priority):
         raise CommandFailed(f"invalid gw-priority: {priority}", 125)
     return {
         "IPAMConfig": _ipam(attachment), "Links": attachment.get("links") or None,
         "Aliases": attachment["alias"] or None, "MacAddress": mac, "DriverOpts": attachment["driver-opt"] or None,
-        "GwPriority": int(priority), "NetworkID": "", "EndpointID": "", "Gateway": "", "IPAddress": "", "IPPrefixLen": 0, "IPv6Gateway": "", "GlobalIPv6Address": "",
-        "GlobalIPv6PrefixLen": 0, "DNSNames": None,
+        "GwPriority": int(priority), "NetworkID": "", "EndpointID": "", "Gateway": "", "IPAddress": "",
+        "IPPrefixLen": 0, "IPv6Gateway": "", "GlobalIPv6Address": "", "GlobalIPv6PrefixLen": 0, "DNSNames": None,
     }
 
 

@@ -91,7 +91,7 @@ RESOURCE_OPTIONS = (
     Option("--memory-swap", kind=BYTES, help="Swap limit equal to memory plus swap: '-1' to enable unlimited swap"),
     Option("--memory-swappiness", kind=INT, default=-1, help="Tune container memory swappiness (0 to 100)",
            shown_default="-1"),
-    Option("--kernel-memory", kind=BYTES, help="Kernel memory limit"),
+    Option("--kernel-memory", kind=BYTES, help="Kernel memory limit (has no effect any more)"),
     Option("--cpus", kind=DECIMAL, help="Number of CPUs"),
     Option("-c", "--cpu-shares", kind=INT, help="CPU shares (relative weight)"),
     Option("--cpu-period", kind=INT, help="Limit CPU CFS (Completely Fair Scheduler) period"),

@@ -31,7 +31,13 @@ def security_options(texts: Sequence[str]) -> tuple[list[str] | None, list[str] 
         if name == "seccomp" and value not in BUILT_IN:
             text = f"seccomp={_profile(value)}"
         result.append(text)
-    return result or None, masked, readonly
+    return result if texts else None, masked, readonly
+
+
+def capabilities(texts: Sequence[str]) -> list[str] | None:
+    """CAP_NET_ADMIN for net_admin, each once, sorted; ALL stays."""
+    upper = {text.strip().upper() for text in texts}
+    return sorted({name if name == "ALL" or name.startswith("CAP_") else f"CAP_{name}" for name in upper}) or None
 
 
 def _profile(path: str) -> str:
