@@ -131,7 +131,7 @@ def decode_object(body: bytes) -> dict[str, Any]:
     """JSON from outside, not deeper than 128 levels. Raises InvalidArgument."""
     try:
         value = _decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidArgument(f"invalid JSON: {error}") from error
     if value is None:
         return {}

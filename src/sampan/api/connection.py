@@ -39,6 +39,7 @@ class Connection:
         self._loop = asyncio.get_running_loop()
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
         self._first: bytes | None = None  # a piece of body that came with the head
+        self._head_only = False
         self._torn = False  # reading was cancelled: bytes may be lost, this connection ends with its answer
 
     # -- reading
@@ -49,7 +50,8 @@ class Connection:
         event = await self._next_event()
         if not isinstance(event, h11.Request):
             return None
-        self.idle = self.started = False
+        self.idle = False
+        self._head_only = event.method == b"HEAD"
         following = self._http.next_event()  # most requests have no body; then this is their end
         self._first = bytes(following.data) if isinstance(following, h11.Data) else None
         return event
@@ -93,7 +95,7 @@ class Connection:
         if response.status not in (204, 304):
             head.append((b"Content-Length", b"%d" % len(response.body)))
         data = self._head(response.status, head)
-        if response.body:
+        if response.body and not self._head_only:
             data += self._send(h11.Data(data=response.body))
         await self._write(data + self._send(h11.EndOfMessage()))
 
@@ -143,6 +145,7 @@ class Connection:
         if self._http.their_state is not h11.DONE or self.body_left:
             return False
         self._http.start_next_cycle()
+        self.started = False
         return True
 
     async def linger(self) -> None:

@@ -1,4 +1,4 @@
-"""/containers: wait, attach, logs, stats. Sockets of attach and logs are given away, so the engine carries no output."""
+"""/containers: wait, attach, logs, stats. Sockets of attach and logs are given away: the engine carries no output."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ async def create(call: Call) -> Response:
 
 
 async def start(call: Call) -> Response | None:
-    """Detached: an answer. Else the connection becomes the process's stdio, and errors are said on it, as by dockerd."""
+    """Detached: an answer. Else the connection becomes the process's stdio, and errors are said on it as by dockerd."""
     body = await call.json(optional=True)
     tty, size = bool(body.get("Tty")), terminal.console_size(body)
     known = call.engine.execs.inspect(call.name)

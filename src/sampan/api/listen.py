@@ -21,18 +21,18 @@ _BACKLOG = 4096
 
 @dataclass(frozen=True)
 class Listener:
-    """A listening socket; `path` and `inode` (device, inode) name the file that goes with it, if it is ours."""
+    """A listening socket; `path` and `identity` name the file that goes with it, if it is ours."""
 
     sock: socket.socket
     path: Path | None = None
-    inode: tuple[int, int] = (0, 0)
+    identity: tuple[int, int, int] = (0, 0, 0)
 
     def close(self) -> None:
         """Stop listening; remove the file unless somebody else has put his own there meanwhile."""
         self.sock.close()
         if self.path is not None:
             with contextlib.suppress(FileNotFoundError):
-                if _inode(self.path) == self.inode:
+                if _identity(self.path) == self.identity:
                     self.path.unlink()
 
 
@@ -49,15 +49,16 @@ def unix_socket(path: str | Path) -> Listener:
     try:
         _bind(listener, path)
         listener.listen(_BACKLOG)
-        return Listener(listener, path, _inode(path))
+        return Listener(listener, path, _identity(path))
     except BaseException:
         listener.close()
         raise
 
 
-def _inode(path: Path) -> tuple[int, int]:
+def _identity(path: Path) -> tuple[int, int, int]:
+    """The time belongs to it: a file system gives a removed file's inode number to the next one."""
     status = path.lstat()
-    return status.st_dev, status.st_ino
+    return status.st_dev, status.st_ino, status.st_ctime_ns
 
 
 def _bind(listener: socket.socket, path: Path) -> None:

@@ -11,7 +11,7 @@ import msgspec
 from sampan.errors import InvalidArgument
 
 _FALSE = frozenset({"", "0", "no", "false", "none"})  # everything else is true: moby's BoolValue
-_INTEGER = re.compile(r"[+-]?\d{1,18}")
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _MAX_FIELDS = 4096
 _MAX_FILTER_VALUES = 4096
 

@@ -21,7 +21,6 @@ from sampan.api.connection import Connection, Headers
 from sampan.api.listen import Listener
 from sampan.api.response import Response
 from sampan.api.router import MAX_VERSION, Router, split_version
-from sampan.api.routes import ROUTES
 from sampan.errors import SampanError
 
 if TYPE_CHECKING:
@@ -39,13 +38,13 @@ _ACCEPTS = 64  # per wake-up, so that a flood of connections does not starve the
 
 
 class Server:
-    """`Server(engine).start(listeners)`, later `await close()`."""
+    """`Server(engine, Router(ROUTES)).start([listen.unix_socket(path)])`, later `await close()`."""
 
-    def __init__(self, engine: Engine, router: Router | None = None) -> None:
+    def __init__(self, engine: Engine, router: Router) -> None:
         self._engine = engine
-        self._router = router or Router(ROUTES)
+        self._router = router
         self._listeners: list[Listener] = []
-        self._paused = False
+        self._paused = self._closing = False
         self._connections: dict[Connection, asyncio.Task[None]] = {}
         self._abandonable: dict[int, Connection] = {}  # by descriptor, while its request may be given up
         self._hangups = select.epoll()
@@ -65,6 +64,7 @@ class Server:
 
     async def close(self, grace: float = 5.0) -> None:
         """Stop listening, end idle connections and streams, wait for the other requests at most `grace` seconds."""
+        self._closing = True
         for listener in self._listeners:
             self._loop.remove_reader(listener.sock.fileno())
             listener.close()
@@ -136,7 +136,7 @@ class Server:
         try:
             while (request := await connection.next_request()) is not None:
                 await self._answer(connection, request)
-                if connection.hijacked:
+                if connection.hijacked or self._closing:
                     return
                 if not await connection.recycle():
                     await connection.linger()

@@ -1,0 +1,7 @@
+"""/build."""
+
+from __future__ import annotations
+
+from sampan.api.router import Route
+
+ROUTES: list[Route] = []
