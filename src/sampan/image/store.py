@@ -142,12 +142,11 @@ class Store:
         """
         diff_ids = [layer.diff_id for layer in layers]
         config_bytes = oci.encode(msgspec.structs.replace(config, rootfs=oci.RootFS(diff_ids=diff_ids)))
-        manifest = oci.Manifest(
-            media_type=oci.OCI_MANIFEST,
-            config=oci.Descriptor(
+        manifest = oci.manifest_of(
+            oci.Descriptor(
                 media_type=oci.OCI_CONFIG, digest=self.layout.write_blob(config_bytes), size=len(config_bytes)
             ),
-            layers=[
+            [
                 oci.Descriptor(media_type=layer.media_type, digest=layer.blob_digest, size=layer.blob_size)
                 for layer in layers
             ],

@@ -11,7 +11,7 @@ import hashlib
 import lzma
 import os
 from collections.abc import Callable
-from typing import IO, Protocol, cast
+from typing import IO, Protocol, Self, cast
 
 import zstandard
 from isal import igzip_lib, isal_zlib
@@ -161,7 +161,7 @@ class _Members:
 
 
 class BlobWriter:
-    """A file of tmp/ that becomes a blob. `write` takes it as it is; with `compress` plain bytes become gzip.
+    """A file of tmp/ that becomes a blob (a context manager). `write` takes it as it is; `compress` makes it gzip.
 
     The same plain bytes always give the same blob (no time, no name in the gzip header).
     """
@@ -176,11 +176,16 @@ class BlobWriter:
     def write(self, data: bytes) -> None:
         self._put(data if self._gzip is None else self._gzip.compress(data))
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+
     def finish(self) -> str:
-        """Close the file; its digest."""
+        """The last of it is written; its digest."""
         if self._gzip is not None:
             self._put(self._gzip.flush())
-        os.close(self._fd)
         return "sha256:" + self._hash.hexdigest()
 
     def _put(self, data: bytes) -> None:

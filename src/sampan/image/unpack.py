@@ -39,14 +39,14 @@ class Rules:
 
     `layer`: whiteouts become overlayfs' (image layers); else `.wh.` names are ordinary. `owner` replaces the archive's.
     `same_kind`: refuse to replace a directory by something else or the reverse (docker cp); else the entry wins.
-    `devices`: character and block devices are made; else refused. `root`: an entry for the root itself sets its mode,
-    owner and time.
+    `special`: FIFOs, character and block devices are made; else refused. `root`: an entry for the root itself sets its
+    mode, owner and time.
     """
 
     layer: bool = False
     owner: tuple[int, int] | None = None
     same_kind: bool = False
-    devices: bool = True
+    special: bool = True
     root: bool = False
 
 
@@ -225,8 +225,8 @@ class Unpacker:
             os.close(source_dir)
 
     def _node(self, entry: Entry, directory: int, name: bytes) -> None:
-        if entry.kind != FIFO and not self._rules.devices:
-            raise InvalidArgument(f"{shown(entry.name)!r} is a device, which is not allowed here")
+        if not self._rules.special:
+            raise InvalidArgument(f"{shown(entry.name)!r} is a device or FIFO, which is not allowed here")
         if max(entry.major, entry.minor) >= 1 << 20 or min(entry.major, entry.minor) < 0:
             raise InvalidArgument(f"{shown(entry.name)!r} has an impossible device number")
         device = 0 if entry.kind == FIFO else os.makedev(entry.major, entry.minor)

@@ -131,21 +131,34 @@ def ensure_dir(root_fd: int, path: str | bytes, mode: int = 0o755, uid: int = -1
     try:
         return open_in_root(root_fd, path, os.O_PATH | os.O_DIRECTORY)
     except FileNotFoundError:
-        return _Walk(root_fd, path, mode, uid, gid).run()
+        return _Walk(root_fd, path, (mode, uid, gid)).run()[0]
+
+
+def real_path(root_fd: int, path: str) -> str:
+    """The absolute path inside the root that `path` leads to, without symlinks; to be shown, not to be opened.
+
+    What is missing at the end stays as it was asked for.
+    """
+    fd, found = _Walk(root_fd, path, None).run()
+    os.close(fd)
+    return "/" + os.fsdecode(found)
 
 
 class _Walk:
-    """ensure_dir's way down: one component at a time, no symlink ever followed by the kernel."""
+    """The way down, one component at a time, no symlink ever followed by the kernel.
 
-    def __init__(self, root_fd: int, path: str | bytes, mode: int, uid: int, gid: int) -> None:
-        self._root, self._asked = root_fd, path
-        self._mode, self._owner = mode, (uid, gid)
+    `look` (mode, uid, gid) is for directories that are missing; without it they are not made.
+    """
+
+    def __init__(self, root_fd: int, path: str | bytes, look: tuple[int, int, int] | None) -> None:
+        self._root, self._asked, self._look = root_fd, path, look
         self._todo = os.fsencode(path).split(b"/")[::-1]
         self._done: list[bytes] = []
         self._links = 0
         self._at = -1
 
-    def run(self) -> int:
+    def run(self) -> tuple[int, bytes]:
+        """An O_PATH fd of where the way ended, and the components that led there from the root."""
         self._restart()
         try:
             while self._todo:
@@ -154,7 +167,7 @@ class _Walk:
             os.close(self._at)
             error.filename = self._asked
             raise
-        return self._at
+        return self._at, b"/".join(self._done)
 
     def _step(self, part: bytes) -> None:
         if part in (b"", b"."):
@@ -166,13 +179,20 @@ class _Walk:
         try:
             fd = os.open(part, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._at)
         except FileNotFoundError:
-            fd = self._make(part)
+            if self._look is None:
+                self._done += [part, *(it for it in self._todo[::-1] if it not in (b"", b"."))]
+                self._todo = []
+                return
+            fd = self._make(part, *self._look)
         kind = _stat.S_IFMT(os.fstat(fd).st_mode)
         if kind == _stat.S_IFDIR:
             self._enter(fd)
             self._done.append(part)
         elif kind == _stat.S_IFLNK:
             self._follow(fd)
+        elif self._look is None and not any(self._todo):
+            os.close(fd)
+            self._done.append(part)
         else:
             os.close(fd)
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
@@ -190,15 +210,15 @@ class _Walk:
             self._restart()
         self._todo.extend(target.split(b"/")[::-1])
 
-    def _make(self, part: bytes) -> int:
+    def _make(self, part: bytes, mode: int, uid: int, gid: int) -> int:
         try:
             os.mkdir(part, 0o700, dir_fd=self._at)
         except FileExistsError:  # made by somebody else meanwhile: theirs
             return os.open(part, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._at)
         fd = os.open(part, os.O_RDONLY | _MADE, dir_fd=self._at)
         try:
-            os.fchown(fd, *self._owner)
-            os.fchmod(fd, self._mode)
+            os.fchown(fd, uid, gid)
+            os.fchmod(fd, mode)
         except OSError:
             os.close(fd)
             raise

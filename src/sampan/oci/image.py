@@ -215,6 +215,11 @@ def _check(descriptors: list[Descriptor]) -> None:
             raise InvalidArgument(f"invalid descriptor: {descriptor.digest} has a negative size")
 
 
+def manifest_of(config: Descriptor, layers: list[Descriptor]) -> Manifest:
+    """The manifest we write ourselves: for the same descriptors always the same bytes."""
+    return Manifest(media_type=OCI_MANIFEST, config=config, layers=layers)
+
+
 def digest_of(data: bytes) -> str:
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
