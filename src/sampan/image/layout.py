@@ -54,7 +54,7 @@ class Layout:
             os.chmod(directory, 0o700)
         os.makedirs(self.blobs, exist_ok=True)
         os.makedirs(self.empty, mode=0o755, exist_ok=True)
-        if not os.path.exists(f"{self.image}/oci-layout"):
+        if not os.path.exists(f"{self.image}/oci-layout"):  # allowed: ours
             self.write(f"{self.image}/oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
 
     def write(self, path: str, data: bytes) -> None:
@@ -118,10 +118,13 @@ class Layout:
     def layer_dir(self, diff_id: str) -> str:
         return f"{self.layers}/{oci.digest_hex(diff_id)}"
 
+    def _record(self, diff_id: str) -> str:
+        return self.layer_dir(diff_id) + ".json"
+
     def layer(self, diff_id: str) -> LayerRef | None:
         """What is known of an unpacked layer; None if it is not here."""
         try:
-            with open(self.layer_dir(diff_id) + ".json", "rb") as file:
+            with open(self._record(diff_id), "rb") as file:
                 return msgspec.json.decode(file.read(), type=LayerRef)
         except FileNotFoundError:
             return None
@@ -141,7 +144,7 @@ class Layout:
             if os.path.lexists(target):  # a crash between the rename and the record
                 os.rename(target, tempfile.mkdtemp(prefix="unrecorded-", dir=self.tmp))
             os.rename(directory, target)
-            self.write(target + ".json", msgspec.json.encode(layer))
+            self.write(self._record(layer.diff_id), msgspec.json.encode(layer))
         return layer
 
     def discard(self, path: str) -> str | None:
@@ -149,7 +152,7 @@ class Layout:
         goal = tempfile.mkdtemp(prefix="garbage-", dir=self.tmp)
         try:
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(path + ".json")
+                os.unlink(path + ".json")  # allowed: ours, named by a digest
             os.rename(path, goal if os.path.isdir(path) else f"{goal}/blob")
         except FileNotFoundError:
             os.rmdir(goal)
@@ -159,7 +162,8 @@ class Layout:
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
         """Between the processes that publish layers; held for a rename, gone with its holder."""
-        fd = os.open(f"{self.layers}/.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = f"{self.layers}/.lock"
+        fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
             yield

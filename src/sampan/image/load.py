@@ -58,8 +58,7 @@ def load(layout: Layout, source: Source, progress: Progress | None = None) -> li
     in the store until it collects.
     """
     with layout.temporary("load") as tmp:
-        os.mkdir(f"{tmp}/archive", 0o700)
-        root = os.open(f"{tmp}/archive", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        root = os.open(tmp, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             Unpacker(root, Rules(owner=(0, 0), special=False)).run(Reader(source.chunk))
             return _Loader(layout, root, progress).run()
