@@ -144,9 +144,9 @@ class ImageConfig(_Struct, kw_only=True):
 
 class _Kind(msgspec.Struct, rename="camel"):
     media_type: str | None = None
-    config: msgspec.Raw | None = None
-    layers: msgspec.Raw | None = None
-    manifests: msgspec.Raw | None = None
+    config: msgspec.Raw = msgspec.Raw()
+    layers: msgspec.Raw = msgspec.Raw()
+    manifests: msgspec.Raw = msgspec.Raw()
 
 
 T = TypeVar("T")
@@ -188,7 +188,7 @@ def decode_config(data: bytes) -> ImageConfig:
 def decode_manifest(data: bytes) -> Manifest:
     """An image manifest. One that is also an index, or claims to be one, is refused (CVE-2021-41190)."""
     kind = decode(data, _Kind, "manifest")
-    if kind.manifests is not None or (kind.media_type is not None and kind.media_type not in MANIFEST_TYPES):
+    if _given(kind.manifests) or (kind.media_type is not None and kind.media_type not in MANIFEST_TYPES):
         raise InvalidArgument("invalid manifest: media type and members contradict each other")
     manifest = decode(data, Manifest, "manifest")
     if len(manifest.layers) > MAX_LAYERS:
@@ -200,12 +200,16 @@ def decode_manifest(data: bytes) -> Manifest:
 def decode_index(data: bytes) -> Index:
     """An image index. One that is also a manifest, or claims to be one, is refused (CVE-2021-41190)."""
     kind = decode(data, _Kind, "image index")
-    contradicts = kind.config is not None or kind.layers is not None
+    contradicts = _given(kind.config) or _given(kind.layers)
     if contradicts or (kind.media_type is not None and kind.media_type not in INDEX_TYPES):
         raise InvalidArgument("invalid image index: media type and members contradict each other")
     index = decode(data, Index, "image index")
     _check(index.manifests)
     return index
+
+
+def _given(member: msgspec.Raw) -> bool:
+    return bytes(member) not in (b"", b"null")
 
 
 def _check(descriptors: list[Descriptor]) -> None:
