@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from tests.shim_fixture import Box, attached, box, read_all, read_until
+from tests.shim_fixture import CAPABILITIES, Box, attached, box, read_all, read_until
 
 from sampan.errors import InvalidArgument, NotFound, StartFailed
 from sampan.linux.cgroup import Group, detect
@@ -236,5 +236,44 @@ def test_a_program_that_prints_without_end_keeps_the_log_bounded() -> None:
         await made.exited()
         sizes = [path.stat().st_size for path in made.directory.glob("log.json*")]
         assert len(sizes) == 2 and max(sizes) <= 100_000
+
+    in_box(test)
+
+
+def test_a_user_namespace_confines_capabilities() -> None:
+    """Ids are the host's; root's capabilities hold for nothing that the host's user namespace owns."""
+
+    async def test(made: Box) -> None:
+        def confined(spec: oci.Spec) -> None:
+            assert spec.linux is not None
+            spec.linux.namespaces.append(oci.Namespace(type="user"))
+            spec.linux.uid_mappings = [oci.IDMapping(container_id=0, host_id=0, size=1 << 20)]
+            spec.linux.gid_mappings = spec.linux.uid_mappings
+
+        shim = await made.start(["sleep", "1000"], change=confined)
+        script = "id -u; echo x > /file; chown 1000 /file; stat -c %u /file; hostname no"
+        names = [*CAPABILITIES, "CAP_SYS_ADMIN"]
+        powers = oci.Capabilities(bounding=names, effective=names, permitted=names)
+        status, out = await made.exec(["sh", "-c", script], capabilities=powers)
+        assert status != 0 and out.split()[:2] == ["0", "1000"]  # a file may change its owner, the host name stays
+        assert "not permitted" in out
+        assert os.readlink(f"/proc/{shim.pid}/ns/user") != os.readlink("/proc/self/ns/user")
+
+    in_box(test)
+
+
+def test_a_time_namespace_has_its_own_clocks() -> None:
+    async def test(made: Box) -> None:
+        def shifted(spec: oci.Spec) -> None:
+            assert spec.linux is not None
+            spec.linux.namespaces.append(oci.Namespace(type="time"))
+            spec.linux.time_offsets = {"boottime": {"secs": 10_000_000}}
+
+        await made.start(["sleep", "1000"], change=shifted)
+        _, out = await made.exec(["cat", "/proc/uptime"])
+        assert float(out.split()[0]) > 10_000_000
+        async with box() as other:
+            _, out = await other.run(["cat", "/proc/uptime"])
+            assert float(out.split()[0]) < 10_000_000
 
     in_box(test)

@@ -6,14 +6,15 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import msgspec
 
 from sampan.errors import Internal, StartFailed, from_message
 from sampan.jobs import channel as wire
-from sampan.linux import clone
+from sampan.linux import clone, userns
 from sampan.linux.cgroup import Group, Host
 from sampan.oci import runtime as oci
 from sampan.runtime import identity, init, plan
@@ -74,6 +75,8 @@ def start(
         setup = _setup(spec.process, seccomp, stdio, warnings)
         setup.console, setup.with_init = work.console, with_init
         setup.keep = [*joined.values(), *opened_fds]
+        setup.user_namespace = (joined | opened).get("user", -1)
+        setup.uid_map = id_maps(spec.linux)[0]
         running = _launch(spec.linux, work, setup, group, joined | opened, recorder)
         running.warnings[:0] = warnings
         return running
@@ -82,6 +85,13 @@ def start(
         raise
     finally:
         close(opened_fds)
+
+
+def id_maps(linux: oci.Linux) -> tuple[list[userns.Mapping], list[userns.Mapping]]:
+    """(uid, gid) mappings of a spec's user namespace."""
+    uids = [(entry.container_id, entry.host_id, entry.size) for entry in linux.uid_mappings]
+    gids = [(entry.container_id, entry.host_id, entry.size) for entry in linux.gid_mappings]
+    return uids, gids
 
 
 def close(fds: Iterable[int]) -> None:
@@ -111,17 +121,13 @@ def _launch(
     linux: oci.Linux, work: plan.Plan, setup: init.ProcessSetup, group: Group, joined: dict[str, int],
     recorder: _Recorder,
 ) -> Running:
-    own_user = bool(work.flags & clone.NEWUSER)
-
     def child(sync: socket.socket) -> None:
-        init.run(sync, work.inside, setup, own_user)
+        init.run(sync, work.inside, setup)
 
-    pid, pidfd, sync = clone_child(work.flags, joined.get("pid", -1), group.open_v2_fd(), child)
+    with _time_namespace(work.flags, linux.time_offsets):
+        pid, pidfd, sync = clone_child(work.flags & ~clone.NEWTIME, joined.get("pid", -1), group.open_v2_fd(), child)
     recorder.done("Clone", "clone3 " + " ".join(kind for kind in clone.NAMESPACES if _is_new(kind, work.flags)))
     try:
-        if own_user:
-            _map_ids(pid, linux)
-            wire.send(sync, {"go": True})
         steps, warnings, console = await_exec(sync)
         recorder.done("Init", "from the clone to the program's first instruction")
         return Running(pid, pidfd, console, group, warnings, recorder.steps + steps)
@@ -130,6 +136,28 @@ def _launch(
         raise
     finally:
         sync.close()
+
+
+@contextmanager
+def _time_namespace(flags: int, offsets: dict[str, dict[str, int]]) -> Iterator[None]:
+    """Children are born in a new time namespace, whose offsets are set while it is empty (time_namespaces(7))."""
+    if not flags & clone.NEWTIME:
+        yield
+        return
+    own = os.open("/proc/self/ns/time", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        clone.unshare(clone.NEWTIME)
+        lines = [f"{clock} {offset.get('secs', 0)} {offset.get('nanosecs', 0)}\n" for clock, offset in offsets.items()]
+        if lines:
+            fd = os.open("/proc/self/timens_offsets", os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.write(fd, "".join(lines).encode())
+            finally:
+                os.close(fd)
+        yield
+    finally:
+        clone.setns(own, clone.NEWTIME)
+        os.close(own)
 
 
 def _is_new(kind: str, flags: int) -> bool:
@@ -190,16 +218,6 @@ def await_exec(sync: socket.socket) -> tuple[list[Step], list[str], int]:
             os.close(console)
         raise
     return steps, warnings, console
-
-
-def _map_ids(pid: int, linux: oci.Linux) -> None:
-    for name, mappings in (("uid_map", linux.uid_mappings), ("gid_map", linux.gid_mappings)):
-        lines = [f"{entry.container_id} {entry.host_id} {entry.size}\n" for entry in mappings]
-        fd = os.open(f"/proc/{pid}/{name}", os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.write(fd, "".join(lines).encode())
-        finally:
-            os.close(fd)
 
 
 def end(pid: int, pidfd: int) -> None:

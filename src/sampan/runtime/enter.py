@@ -12,7 +12,7 @@ import os
 import socket
 from dataclasses import dataclass
 
-from sampan.linux import clone, paths, process
+from sampan.linux import clone, paths, process, userns
 from sampan.linux.cgroup import Group
 from sampan.oci import runtime as oci
 from sampan.runtime import container, identity, init
@@ -76,15 +76,19 @@ def start(
     try:
         console = _console(spec)
         work: list[Operation] = [JoinCgroup(group.path, tuple(join_fds))]
-        work.append(EnterNamespaces(init_pidfd, _ALWAYS | _own_kinds(init_pid)))
+        time = clone.NEWTIME if _is_own(init_pid, "time") else 0
+        work.append(EnterNamespaces(init_pidfd, _ALWAYS | time))
         if console is not None:
             work.append(OpenTerminal(console))
         sets, _ = identity.final_sets(spec.capabilities)
         setup = init.ProcessSetup(spec, sets, identity.last_cap(), seccomp, stdio, console)
         setup.keep = [init_pidfd, *join_fds]
+        if _is_own(init_pid, "user"):  # entering one's own user namespace is EINVAL (setns(2))
+            setup.user_namespace = init_pidfd
+            setup.uid_map = userns.read_map(init_pid, "uid_map")
 
         def child(sync: socket.socket) -> None:
-            init.run(sync, work, setup, False)
+            init.run(sync, work, setup)
 
         pid, pidfd, sync = container.clone_child(0, pid_namespace, group.open_v2_fd(), child)
     finally:
@@ -111,13 +115,6 @@ def _console(spec: oci.Process) -> OpenConsole | None:
     return OpenConsole(size.height, size.width) if size else OpenConsole()
 
 
-def _own_kinds(init_pid: int) -> int:
-    """NEWUSER and NEWTIME if the container has its own: entering one's own user namespace is EINVAL (setns(2))."""
-    flags = 0
-    for kind in ("user", "time"):
-        flag, name = clone.NAMESPACES[kind]
-        if os.readlink(f"/proc/{init_pid}/ns/{name}") != os.readlink(f"/proc/self/ns/{name}"):
-            flags |= flag
-    return flags
-
-
+def _is_own(init_pid: int, kind: str) -> bool:
+    name = clone.NAMESPACES[kind][1]
+    return os.readlink(f"/proc/{init_pid}/ns/{name}") != os.readlink(f"/proc/self/ns/{name}")

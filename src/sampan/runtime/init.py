@@ -5,7 +5,6 @@ what the plan names, and nothing of it is executed but the program asked for (SE
 
     shim                                   init stage
       │ clone3 ──────────────────────────────▶│
-      │ uid_map, gid_map; "go" ──────────────▶│  only with a user namespace of its own
       │                                       │ the plan: namespaces, mounts, devices, masks, pivot_root
       │◀─ {"ready": {steps, warnings}} [pty] ─┤
       │                                       │ terminal, limits, capabilities, user, seccomp, execve
@@ -28,11 +27,12 @@ import msgspec
 
 from sampan.errors import SampanError, StartFailed, to_message
 from sampan.jobs import channel as wire
-from sampan.linux import capability, paths, process
+from sampan.linux import capability, paths, process, userns
 from sampan.oci import runtime as oci
 from sampan.runtime import pid1, users
 from sampan.runtime.devices import OpenConsole
 from sampan.runtime.identity import BecomeUser, LoadSeccomp, NoNewPrivileges, SetRlimits
+from sampan.runtime.kernel import JoinNamespace
 from sampan.runtime.operation import Operation, OperationFailed, Stage, perform
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -43,6 +43,7 @@ class ProcessSetup:
     """All that the init stage needs beyond its plan, made ready before the clone.
 
     `stdio` are the descriptors for 0, 1 and 2 (ignored with a terminal). `with_init`: stay as process 1 and reap.
+    `user_namespace` is the one to enter last, by its own or a process's descriptor; `uid_map` is its mapping.
     """
 
     process: oci.Process
@@ -53,14 +54,14 @@ class ProcessSetup:
     console: OpenConsole | None = None
     with_init: bool = False
     keep: list[int] = field(default_factory=list)
+    user_namespace: int = -1
+    uid_map: list[userns.Mapping] = field(default_factory=list)
 
 
-def run(sync: socket.socket, plan: list[Operation], setup: ProcessSetup, wait_for_go: bool) -> NoReturn:
+def run(sync: socket.socket, plan: list[Operation], setup: ProcessSetup) -> NoReturn:
     """Do the plan, become the user's program. Never returns; what fails goes to the other side as one message."""
     try:
         process.close_all_but([sync.fileno(), *setup.stdio, *setup.keep])
-        if wait_for_go and wire.receive(sync) is None:
-            os._exit(1)
         stage = Stage()
         perform(plan, stage)
         _become(sync, stage, setup)
@@ -92,13 +93,15 @@ def _become(sync: socket.socket, stage: Stage, setup: ProcessSetup) -> None:
     os.setsid()
     stdio = setup.stdio
     if console is not None:
-        os.fchown(console.peer, identity.uid, -1)
+        os.fchown(console.peer, _host_uid(setup, identity.uid), -1)
         process.set_controlling_terminal(console.peer)
         stdio = (console.peer, console.peer, console.peer)
     else:
-        _own_pipes(stdio, identity.uid)
+        _own_pipes(stdio, _host_uid(setup, identity.uid))
     become = BecomeUser(identity, setup.sets, setup.last_cap)
     last: list[Operation] = [SetRlimits(tuple(spec.rlimits))] if spec.rlimits else []
+    if setup.user_namespace >= 0:
+        last.append(JoinNamespace("user", setup.user_namespace))
     filters: list[Operation] = [LoadSeccomp(setup.seccomp)] if setup.seccomp else []
     if spec.no_new_privileges:
         last += [become, NoNewPrivileges(), *filters]
@@ -116,6 +119,10 @@ def _become(sync: socket.socket, stage: Stage, setup: ProcessSetup) -> None:
     for target, fd in enumerate(stdio):
         os.dup2(fd, target)
     _execute(sync, spec.args, environment, setup.with_init)
+
+
+def _host_uid(setup: ProcessSetup, uid: int) -> int:
+    return userns.to_host(setup.uid_map, uid) if setup.user_namespace >= 0 else uid
 
 
 def _own_pipes(stdio: tuple[int, int, int], uid: int) -> None:

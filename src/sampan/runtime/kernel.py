@@ -17,7 +17,7 @@ _SYSCTL = re.compile(r"[A-Za-z0-9_-]+(?:[./][A-Za-z0-9_*@:-]+)+")
 
 @dataclass(frozen=True)
 class JoinNamespace:
-    """Enter an existing namespace by its descriptor."""
+    """Enter an existing namespace by its descriptor, or by a pidfd of a process in it."""
 
     kind: str
     fd: int

@@ -43,13 +43,15 @@ class Plan:
 
 
 def clone_flags(linux: oci.Linux, joined: Mapping[str, int]) -> int:
-    """The NEW… flags of clone3. The cgroup namespace is made later, by the process itself, in its group."""
+    """The NEW… flags of clone3. The cgroup namespace is made later, by the process itself, in its group; a user
+    namespace is made ahead, for mounts need it, and entered last, when the host's root is no longer needed.
+    """
     flags = 0
     for namespace in linux.namespaces:
         kind = clone.NAMESPACES.get(namespace.type)
         if kind is None:
             raise InvalidArgument(f"unknown namespace type: {namespace.type}")
-        if namespace.type not in joined and namespace.type not in ("cgroup", "time"):
+        if namespace.type not in joined and namespace.type not in ("cgroup", "user"):
             flags |= kind[0]
     return flags
 
@@ -87,7 +89,7 @@ def _namespaces(
     spec: oci.Spec, join_cgroup: JoinCgroup, joined: Mapping[str, int], kinds: set[str]
 ) -> list[Operation]:
     operations: list[Operation] = [join_cgroup]
-    operations += [JoinNamespace(kind, fd) for kind, fd in joined.items() if kind != "pid"]
+    operations += [JoinNamespace(kind, fd) for kind, fd in joined.items() if kind not in ("pid", "user")]
     if "cgroup" in kinds and "cgroup" not in joined:
         operations.append(NewCgroupNamespace())
     if "network" in kinds and "network" not in joined:

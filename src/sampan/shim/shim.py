@@ -13,8 +13,9 @@ import msgspec
 from sampan.errors import InvalidArgument, SampanError, StartFailed, to_message
 from sampan.jobs import channel as wire
 from sampan.jobs.forkserver import Channel
-from sampan.linux import process
+from sampan.linux import process, userns
 from sampan.linux.cgroup import Host, stats
+from sampan.oci import runtime as oci
 from sampan.runtime import container
 from sampan.runtime.operation import Operation
 from sampan.runtime.root import BindRoot, MountOverlay
@@ -74,6 +75,9 @@ class Shim:
     def _start(self, fds: list[int]) -> None:
         request = self._request
         joined = {"network": fds.pop(0)} if request.network else {}
+        if _wants_user_namespace(request.spec):
+            assert request.spec.linux is not None
+            joined["user"] = userns.create(*container.id_maps(request.spec.linux))
         for fd, options in zip(fds, request.clients, strict=True):
             self._stdio.attach(socket.socket(fileno=fd), options)
         self._listener = _listen(self._directory)
@@ -215,6 +219,11 @@ class Shim:
             self._execs.acknowledge(message["id"])
             return {}, []
         raise InvalidArgument(f"a shim cannot do {action!r}")
+
+
+def _wants_user_namespace(spec: oci.Spec) -> bool:
+    kinds = spec.linux.namespaces if spec.linux else []
+    return any(namespace.type == "user" and not namespace.path for namespace in kinds)
 
 
 def _root(request: StartRequest) -> Operation:

@@ -1,0 +1,62 @@
+"""user_namespaces(7): made ahead and held by descriptor."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Sequence
+
+from sampan.linux import clone
+
+Mapping = tuple[int, int, int]  # first id inside, first id on the host, how many
+
+
+def create(uid_map: Sequence[Mapping], gid_map: Sequence[Mapping]) -> int:
+    """A new user namespace with these mappings, as a descriptor the caller closes. Raises OSError with the file.
+
+    A namespace needs a first process; that one only waits to be told to end, and the descriptor keeps the namespace.
+    """
+    go_read, go_write = os.pipe2(os.O_CLOEXEC)
+    try:
+        pid, pidfd = clone.clone3(clone.NEWUSER)
+        if pid == 0:
+            os.close(go_write)
+            os.read(go_read, 1)
+            os._exit(0)
+        try:
+            _write_map(pid, "uid_map", uid_map)
+            _write_map(pid, "gid_map", gid_map)
+            return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+        finally:
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            os.close(pidfd)
+    finally:
+        os.close(go_read)
+        os.close(go_write)
+
+
+def _write_map(pid: int, name: str, entries: Sequence[Mapping]) -> None:
+    path = f"/proc/{pid}/{name}"
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, "".join(f"{inside} {outside} {size}\n" for inside, outside, size in entries).encode())
+    except OSError as error:
+        error.filename = path
+        raise
+    finally:
+        os.close(fd)
+
+
+def read_map(pid: int, name: str) -> list[Mapping]:
+    """The mappings of a process's user namespace; `name` is "uid_map" or "gid_map"."""
+    with open(f"/proc/{pid}/{name}", encoding="ascii") as file:
+        return [tuple(int(word) for word in line.split()) for line in file]  # type: ignore[misc]
+
+
+def to_host(entries: Sequence[Mapping], number: int) -> int:
+    """The host's id for an id inside. Raises OSError EINVAL when it is not mapped."""
+    for inside, outside, size in entries:
+        if inside <= number < inside + size:
+            return outside + number - inside
+    raise OSError(22, f"id {number} is not mapped in the container's user namespace")
