@@ -41,7 +41,7 @@ def take(source: int, root: int, dockerfile: str) -> bytes:
         finally:
             target.close()
         return text
-    Unpacker(root, Rules(devices=False)).run(Reader(Source(source).chunk))
+    Unpacker(root, Rules()).run(Reader(Source(source).chunk))
     text = _read_dockerfile(root, name)
     _remove_excluded(root, _ignore(root, name))
     return text

@@ -96,9 +96,9 @@ def copy(channel: Channel, args: dict[str, Any], fds: list[int]) -> dict[str, An
     """A CopyRequest with `lower` and `directory`: `{"layer"}`, None if nothing changed."""
     os.umask(0)
     request = msgspec.convert(args, CopyRequest)
-    layout = Layout(request.data_root)
-    lower = [layout.empty] if request.link else request.lower
     os.mkdir(request.directory, 0o700)
+    layout = _layout(request.data_root, request.directory)
+    lower = [layout.empty] if request.link else request.lower
     with _failing(f"{request.keyword} failed"):
         with _source_root(request, fds) as origin, rootfs.writable(lower, request.directory) as step:
             _copy_all(request, origin, step.root)
@@ -118,13 +118,14 @@ def make_workdir(channel: Channel, args: dict[str, Any], fds: list[int]) -> dict
             if error.errno in _THEIRS:
                 raise InvalidArgument(f"Cannot mkdir: {args['path']}: {error.strerror}") from error
             raise
-    return _layer(Layout(args["data_root"]), step.upper)
+    return _layer(_layout(args["data_root"], args["directory"]), step.upper)
 
 
 def commit(channel: Channel, args: dict[str, Any], fds: list[int]) -> dict[str, Any]:
-    """`{data_root, upper}`: what a RUN has written becomes a layer: `{"layer"}`, None if it is nothing."""
+    """`{data_root, directory, upper}`: what a RUN has written becomes a layer: `{"layer"}`, None if it is nothing."""
     os.umask(0)
-    return _layer(Layout(args["data_root"]), args["upper"])
+    os.mkdir(args["directory"], 0o700)
+    return _layer(_layout(args["data_root"], args["directory"]), args["upper"])
 
 
 def remove(channel: Channel, args: dict[str, Any], fds: list[int]) -> dict[str, Any]:
@@ -241,6 +242,13 @@ def _unpack(request: CopyRequest, fd: int, target: Target) -> None:
         Unpacker(directory, rules).run(Reader(Stream(fd).chunk))
     finally:
         os.close(directory)
+
+
+def _layout(data_root: str, directory: str) -> Layout:
+    """The store, with its half-made things in a directory of the build's: it is removed even if this job is killed."""
+    layout = Layout(data_root)
+    layout.tmp = directory
+    return layout
 
 
 def _layer(layout: Layout, upper: str) -> dict[str, Any]:

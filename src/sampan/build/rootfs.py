@@ -10,9 +10,8 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 
+from sampan.image.rootfs import layers
 from sampan.linux import mount
-
-_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Step:
@@ -40,8 +39,7 @@ def writable(lower: Sequence[str], directory: str) -> Iterator[Step]:
 @contextlib.contextmanager
 def readable(lower: Sequence[str]) -> Iterator[int]:
     """The fd of the merged tree, to read from."""
-    # overlayfs wants two directories when none is to be written
-    root = os.open(lower[0], _DIR) if len(lower) == 1 else mount.overlay(list(lower), attributes=mount.ATTR_RDONLY)
+    root = layers(lower)
     try:
         yield root
     finally:
