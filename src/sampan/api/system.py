@@ -5,7 +5,7 @@ from __future__ import annotations
 from sampan.api import response as answer
 from sampan.api.call import Call
 from sampan.api.response import Response
-from sampan.api.router import Route
+from sampan.api.router import MAX_VERSION, MIN_VERSION, Route
 from sampan.engine import timestamps
 from sampan.errors import Unsupported
 
@@ -23,11 +23,19 @@ async def ping(call: Call) -> Response:
 
 
 async def version(call: Call) -> Response:
-    return answer.json(call.engine.system.version())
+    spoken = {"ApiVersion": _dotted(MAX_VERSION), "MinAPIVersion": _dotted(MIN_VERSION)}
+    found = call.engine.system.version()
+    for component in found["Components"]:
+        component["Details"] |= spoken
+    return answer.json(found | spoken)
+
+
+def _dotted(version: tuple[int, int]) -> str:
+    return f"{version[0]}.{version[1]}"
 
 
 async def info(call: Call) -> Response:
-    return answer.json(await call.engine.system.info())
+    return answer.json(call.engine.system.info())
 
 
 async def events(call: Call) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, NoReturn
 
 import msgspec
@@ -41,7 +42,7 @@ class Images:
 
     def list(self, all: bool = False, filters: Filters | None = None, shared_size: bool = False) -> Records:
         """`GET /images/json`, newest first; without `all` no nameless image that others were made from."""
-        images = self._filtered(filters or {}, all)
+        images = [_narrowed(image, filters or {}) for image in self._filtered(filters or {}, all)]
         sharing = image_view.shared_sizes(self._store.images()) if shared_size else {}
         return [image_view.summary(image, self._users(image.id), sharing.get(image.id, -1)) for image in images]
 
@@ -173,7 +174,6 @@ class Images:
         newer_than = [self._store.resolve(ref).created for ref in filters.get("since", ())]
         dangling = match.boolean(filters, "dangling", False) if filters.get("dangling") else None
         until = _earliest(filters)
-        patterns = filters.get("reference", ())
         return [
             image for image in self._store.images()
             if (image.names or all or not self._store.children(image.id))
@@ -181,7 +181,7 @@ class Images:
             and image_view.created(image) < min(map(image_view.moment, older_than), default=1 << 63)
             and image_view.created(image) > max(map(image_view.moment, newer_than), default=-1 << 63)
             and _passes_prune(image, filters, until)
-            and (not patterns or any(reference_matches(pattern, name) for pattern in patterns for name in image.names))
+            and (not filters.get("reference") or _narrowed(image, filters).names)
         ]
 
     def _uses(self) -> Sequence[delete.Use]:
@@ -220,6 +220,15 @@ def joined(repository: str, tag: str) -> str:
     return f"{named.familiar_repository}:{tag}"
 
 
+def _narrowed(image: Image, filters: Filters) -> Image:
+    """The image with those of its names that the filter `reference` lets through."""
+    patterns = filters.get("reference")
+    if not patterns:
+        return image
+    names = (name for name in image.names if any(reference_matches(pattern, name) for pattern in patterns))
+    return replace(image, names=tuple(names))
+
+
 def reference_matches(pattern: str, name: str) -> bool:
     """Docker's `reference` filter: a shell pattern for the repository, or for repository:tag; `*` stops at a slash."""
     repository = name.rpartition(":")[0]
@@ -256,7 +265,10 @@ def _earliest(filters: Filters) -> int | None:
 
 
 def _progress(emit: Emit) -> Callable[[dict[str, Any]], None]:
+    """A job's progress in the shape from which the docker command draws a bar."""
+
     def tell(progress: dict[str, Any]) -> None:
-        emit(progress)
+        detail = {name: progress[name] for name in ("current", "total") if progress.get(name)}
+        emit({"status": progress["status"], "id": progress["id"], "progressDetail": detail})
 
     return tell

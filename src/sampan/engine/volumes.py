@@ -184,6 +184,8 @@ class Volumes:
         return volume
 
     def _make(self, name: str, labels: dict[str, str]) -> None:
+        if len(name) == 1:
+            raise InvalidArgument("volume name is too short, names should be at least two alphanumeric characters")
         if not _NAME.fullmatch(name) or len(name) > _MAX_NAME:
             raise InvalidArgument(
                 f'create {name}: "{name}" includes invalid characters for a local volume name, only '
