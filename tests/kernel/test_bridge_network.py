@@ -8,10 +8,10 @@ import socket
 import subprocess
 from collections.abc import Iterator
 
-import netlab
 import pytest
-from netlab import Neighbour, greet, inside, listen, network, reaches, sysctl, tcp
 
+import netlab
+from netlab import Neighbour, greet, inside, listen, network, reaches, sysctl, tcp
 from sampan.errors import Conflict, InvalidArgument, Unavailable
 from sampan.linux import rtnetlink
 from sampan.linux.nftables import Nft
@@ -58,7 +58,8 @@ def test_namespace_is_ready() -> None:
                 assert links["eth0"].mac == endpoint.mac
                 address = next(a for a in routes.addresses() if a.index == links["eth0"].index)
                 assert (address.ip, address.prefix) == (endpoint.ip, endpoint.prefix)
-                assert [r.gateway for r in routes.routes() if r.prefix == 0] == [net.gateway == endpoint.gateway and net.gateway]
+                assert endpoint.gateway == net.gateway
+                assert [route.gateway for route in routes.routes() if route.prefix == 0] == [net.gateway]
             lease.close()
 
     asyncio.run(run())
@@ -153,9 +154,10 @@ def test_udp_peer_follows_a_port_to_its_next_container(beside: Neighbour) -> Non
                     client.sendto(b"one", target)
                     assert server.recv(100) == b"one"
                 net.unpublish(first.endpoint)
+                os.close(await net.acquire_loopback())  # the maker works in order: old flows are forgotten now
                 client.sendto(b"nobody", target)  # now the table says: this is for the host itself
                 net.publish(second.endpoint, [port])
-                os.close(await net.acquire_loopback())  # the maker works in order: the old flows are forgotten now
+                os.close(await net.acquire_loopback())
                 with listen(second.netns_fd, 53, socket.SOCK_DGRAM) as server:
                     client.sendto(b"two", target)
                     assert server.recv(100) == b"two"
@@ -263,7 +265,7 @@ def test_many_at_once_and_in_turn() -> None:
 
 
 def test_address_comes_back_when_its_device_is_gone() -> None:
-    """A /29 has room for five: the sixth container waits until the kernel has removed the first, and gets its address."""
+    """A /29 has room for five: the sixth waits until the kernel has removed another, and gets its address."""
 
     async def run() -> None:
         async with network(address="10.213.255.1/29", pool_size=1) as net:
@@ -394,7 +396,7 @@ def test_mtu_is_that_of_the_way_out(beside: Neighbour) -> None:
 
 
 def test_beside_a_firewall_that_drops(beside: Neighbour) -> None:
-    """As Docker and ufw leave it: policy drop in a foreign chain. Its own rules stay in force, its policy is not ours."""
+    """Docker's and ufw's policy is drop: that does not bind us, but their rules do."""
 
     async def run() -> None:
         nft = Nft()

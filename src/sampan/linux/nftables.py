@@ -12,12 +12,12 @@ import socket
 from typing import Any
 
 from sampan.errors import Internal, Unsupported
-from sampan.linux.netlink import NETLINK_NETFILTER, attributes, messages, string
+from sampan.linux.netlink import NETLINK_NETFILTER, Message, attributes, messages, string
 
 _LIBRARY = "libnftables.so.1"
 _JSON = 1 << 4  # NFT_CTX_OUTPUT_JSON
 _SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP = 270, 1
-_NFNLGRP_NFTABLES, _SUBSYSTEM, _DELTABLE = 7, 10, 2
+_NFNLGRP_NFTABLES, _SUBSYSTEM, _DELTABLE, _NEWGEN = 7, 10, 2, 15
 _TABLE_NAME = 1  # NFTA_TABLE_NAME, NFTA_CHAIN_TABLE, NFTA_RULE_TABLE, …: the same number in all messages
 
 
@@ -116,10 +116,18 @@ class RulesetWatch:
                     raise
                 changes.add(("", True))
                 continue
-            for message in messages(data):
-                if message.kind >> 8 == _SUBSYSTEM and (name := attributes(message.body[4:]).get(_TABLE_NAME)):
-                    changes.add((string(name), message.kind & 0xFF == _DELTABLE))
+            changes.update(_change(message) for message in messages(data) if _is_change(message))
 
     def close(self) -> None:
         """Idempotent."""
         self._sock.close()
+
+
+def _is_change(message: Message) -> bool:
+    """Each transaction ends with a NEWGEN, which is about no table."""
+    return message.kind >> 8 == _SUBSYSTEM and message.kind & 0xFF != _NEWGEN
+
+
+def _change(message: Message) -> tuple[str, bool]:
+    name = attributes(message.body[4:]).get(_TABLE_NAME, b"")
+    return string(name), message.kind & 0xFF == _DELTABLE

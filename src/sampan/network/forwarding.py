@@ -51,18 +51,22 @@ def enable(nft: Nft, routes: RouteSocket, bridge: str, ours: bool = False) -> bo
         return True
 
 
-def disable(nft: Nft, bridge: str) -> None:
-    """`bridge` no longer needs forwarding; the last one that did switches it off if we switched it on. Idempotent."""
+def disable(nft: Nft, bridge: str, ours: bool = False) -> None:
+    """`bridge` no longer needs forwarding; the last one that did switches it off if it is on because of us. Idempotent.
+
+    `ours` as in `enable`: should others need the switch still, they put it back as they do with the memory of it.
+    """
     with _switch() as fd:
         users = _users(nft)
         if users is None:
-            return
-        if users - {bridge}:
+            if ours:
+                os.pwrite(fd, b"0", 0)
+        elif users - {bridge}:
             if bridge in users:
                 nft.run(f'delete element ip {TABLE} engines {{ "{bridge}" }}')
-            return
-        os.pwrite(fd, b"0", 0)
-        nft.run(f"delete table ip {TABLE}")
+        else:
+            os.pwrite(fd, b"0", 0)
+            nft.run(f"delete table ip {TABLE}")
 
 
 @contextmanager
@@ -87,8 +91,10 @@ def _users(nft: Nft) -> set[str] | None:
 
 
 def _strangers(routes: RouteSocket, bridge: str) -> str:
-    """The devices the host has now, between which it did not forward. Not bridges: they may be Docker's, which is
-    entitled to find forwarding on."""
-    names = [link.name for link in routes.links() if link.kind != "bridge" and link.name not in ("lo", bridge)]
-    quoted = ", ".join(f'"{name}"' for name in names if '"' not in name)
-    return f"elements = {{ {quoted} }};" if quoted else ""
+    """The devices the host has now, between which it did not forward. Not bridges and their ports: they may be
+    Docker's, which is entitled to find forwarding on."""
+    names = [
+        link.name for link in routes.links()
+        if link.kind != "bridge" and not link.master and link.name not in ("lo", bridge) and '"' not in link.name
+    ]
+    return "elements = {{ {} }};".format(", ".join(f'"{name}"' for name in names)) if names else ""

@@ -77,7 +77,8 @@ class HostRules:
         nft = self._connected()
         nft.run(ruleset.remove(self._bridge))
         firewall.close_for(nft, self._bridge)
-        forwarding.disable(nft, self._bridge)
+        forwarding.disable(nft, self._bridge, ours=self._switched)
+        self._switched = False
 
     def close(self) -> None:
         """Stop looking; what is in place stays. Idempotent."""
