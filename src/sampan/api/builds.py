@@ -11,7 +11,7 @@ from sampan.api.progress import Progress
 from sampan.api.query import Query
 from sampan.api.response import Response
 from sampan.api.router import Route
-from sampan.engine.builds import BuildOptions
+from sampan.engine.builds import BuildOptions, failure
 from sampan.errors import InvalidArgument, Unsupported
 
 _NUMBERS = {
@@ -29,7 +29,7 @@ async def build(call: Call) -> None:
     if remote := query.text("remote"):
         raise Unsupported(f"cannot build from {remote}: only a context sent with the request can be built")
     options = _options(query)
-    async with request_body(call) as context, Progress(call) as progress:
+    async with request_body(call) as context, Progress(call, failure) as progress:
         await call.engine.builds.build(options, context, progress.emit)
 
 
@@ -65,7 +65,8 @@ def _map(query: Query, name: str, optional: bool = False) -> dict[str, Any]:
     value = query.json(name)
     if value is None:
         return {}
-    if not isinstance(value, dict) or not all(isinstance(it, str) or (optional and it is None) for it in value.values()):
+    allowed = (str, type(None)) if optional else (str,)
+    if not isinstance(value, dict) or not all(isinstance(text, allowed) for text in value.values()):
         raise InvalidArgument(f"invalid parameter {name}: expected a JSON object of texts")
     return value
 

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
 from sampan.api import response as answer
 from sampan.api import status
 from sampan.api.call import Call
-from sampan.errors import SampanError, Unavailable
+from sampan.errors import Internal, SampanError, Unavailable
 
 _MAX_WAITING = 64 << 20  # bytes a client may be behind before the work is broken off
+
+
+Describe = Callable[[SampanError], dict[str, Any]]
+
+
+def _detail(error: SampanError) -> dict[str, Any]:
+    return {"errorDetail": {"message": str(error)}, "error": str(error)}
 
 
 class Progress:
@@ -21,8 +29,10 @@ class Progress:
     read slows nothing down: messages wait in memory, up to a bound.
     """
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: Call, describe: Describe | None = None) -> None:
+        """`describe` makes the last message of an error; by default Docker's errorDetail with the text alone."""
         self._call = call
+        self._describe = describe or _detail
         self._lines: list[bytes] = []
         self._waiting = 0
         self._more = asyncio.Event()
@@ -62,8 +72,8 @@ class Progress:
     ) -> bool:
         told = False
         if self._writer is not None and isinstance(error, SampanError | OSError):
-            message = status.of(error)[1]
-            self._lines.append(answer.encode({"errorDetail": {"message": message}, "error": message}))
+            told_error = error if isinstance(error, SampanError) else Internal(status.of(error)[1])
+            self._lines.append(answer.encode(self._describe(told_error)))
             told = True
         self._ended = True
         self._more.set()

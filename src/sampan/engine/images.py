@@ -60,6 +60,10 @@ class Images:
         """Bytes of all layers' files, each layer counted once."""
         return sum({layer.diff_id: layer.size for image in self._store.images() for layer in image.layers}.values())
 
+    def layers(self) -> set[str]:
+        """The diff ids of all images' layers."""
+        return {layer.diff_id for image in self._store.images() for layer in image.layers}
+
     # -- names
 
     def tag(self, ref: str, repository: str, tag: str = "") -> None:
@@ -73,7 +77,7 @@ class Images:
         image = self._store.resolve(ref)
         records = delete.delete(self._store, ref, force, self._uses(), prune)
         self._tell_removed(image, records)
-        await self._sweep()
+        await self.sweep()
         return [*records]
 
     async def prune(self, filters: Filters | None = None) -> dict[str, Any]:
@@ -90,7 +94,7 @@ class Images:
             removed = delete.delete(self._store, image.id, bool(image.names), self._uses())
             self._tell_removed(image, removed)
             records.extend(removed)
-        reclaimed = await self._sweep()
+        reclaimed = await self.sweep()
         self._events.publish("image", "prune", "", {"reclaimed": str(reclaimed)})
         return {"ImagesDeleted": records or None, "SpaceReclaimed": reclaimed}
 
@@ -190,8 +194,8 @@ class Images:
     def _users(self, image_id: str) -> int:
         return sum(it.record.image == image_id for it in self._containers)
 
-    async def _sweep(self) -> int:
-        """Free what nothing refers to any more; the bytes."""
+    async def sweep(self) -> int:
+        """Free what no image, container or kept layer refers to any more; the bytes of disk."""
         layers = {layer for container in self._containers for layer in container.record.layers}
         garbage = self._store.collect(layers | set(self._kept_layers()))
         if garbage.names:
