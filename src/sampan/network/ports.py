@@ -45,9 +45,11 @@ class PortTable:
         Raises Conflict when one is taken, InvalidArgument when one cannot be.
         """
         held: list[tuple[PortMapping, socket.socket | None]] = []
+        checked = [check(port) for port in ports]
+        ephemeral = ephemeral_range() if any(not port.host_port for port in checked) else (0, 0)
         try:
-            for port in ports:
-                held.append(self._take(check(port)))
+            for port in checked:
+                held.append(self._take(port, ephemeral))
         except BaseException:
             _close(held)
             raise
@@ -78,10 +80,10 @@ class PortTable:
         for endpoint_id in list(self._held):
             self.release(endpoint_id)
 
-    def _take(self, port: PortMapping) -> tuple[PortMapping, socket.socket | None]:
+    def _take(self, port: PortMapping, ephemeral: tuple[int, int]) -> tuple[PortMapping, socket.socket | None]:
         if port.host_port and not port.host_port_end:
             return port, _bind(port)
-        for number in self._candidates(port):
+        for number in self._candidates(port, ephemeral):
             chosen = replace(port, host_port=number, host_port_end=0)
             try:
                 return chosen, _bind(chosen)
@@ -90,13 +92,13 @@ class PortTable:
         asked = f"{port.host_port}-{port.host_port_end}" if port.host_port else "the ephemeral range"
         raise Conflict(f"Bind for {port.host_ip} failed: all ports of {asked} are allocated")
 
-    def _candidates(self, port: PortMapping) -> Iterator[int]:
+    def _candidates(self, port: PortMapping, ephemeral: tuple[int, int]) -> Iterator[int]:
         """The range asked for from its start; the ephemeral range from where the last search ended, so that a port
         just given up is not somebody else's at once."""
         if port.host_port:
             yield from range(port.host_port, port.host_port_end + 1)
             return
-        first, last = ephemeral_range()
+        first, last = ephemeral
         start = self._next if first <= self._next <= last else first
         for number in itertools.chain(range(start, last + 1), range(first, start)):
             self._next = number + 1
