@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import json
+
+from lesson import Lesson
+
+TITLE = "The image"
+SAYS = "Its layers, its history, and the note that says how to start it."
+
+
+def tell(lesson: Lesson) -> None:
+    page, show = lesson.page, lesson.shell.show
+    result = show("sampan images httpd")
+    page.claim("two tags, two images that share all but the last layers", result.text.count("httpd") == 2)
+    result = show("sampan history httpd:v1", shown=16)
+    page.claim("one line for each step, the newest first", "apt-get" in result.text)
+    result = show("sampan inspect httpd:v1 --format '{{json .Config}}' | python3 -m json.tool", shown=30,
+                  only=r"Cmd|Env|Expose|80/tcp|StopSignal|WorkingDir|Label|apache|title|httpd")
+    config = json.loads(lesson.shell.ask("sampan inspect httpd:v1 --format '{{json .Config}}'"))
+    page.claim("CMD in exec form is a list: the program is process 1, no shell between it and its signals",
+               isinstance(config.get("Cmd"), list) and "/bin/sh" not in config["Cmd"][0], config.get("Cmd"))
+    page.claim("EXPOSE, STOPSIGNAL and WORKDIR are kept",
+               "80/tcp" in (config.get("ExposedPorts") or {}) and config.get("StopSignal") and config.get("WorkingDir"))
+    result = show("sampan tag httpd:v1 httpd:stable\nsampan images --no-trunc --format '{{.Tag}} {{.ID}}' httpd")
+    ids = dict(line.split() for line in result.lines)
+    page.claim("a tag is a name, not a copy: v1 and stable are one image", ids.get("v1") == ids.get("stable"), ids)

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import os
+
+from lesson import Lesson
+
+TITLE = "Namespaces: whom it sees"
+SAYS = "A namespace is a number that a process carries. Same number, same world; another number, another world."
+PRIVATE = ("pid", "mnt", "net", "uts", "ipc", "cgroup")
+ON_REQUEST = ("user", "time")
+
+
+def tell(lesson: Lesson) -> None:
+    page, show = lesson.page, lesson.shell.show
+    names = " ".join(PRIVATE + ON_REQUEST)
+    show("pid=$(sampan inspect -f '{{.State.Pid}}' web)\n"
+         f"for ns in {names}; do\n"
+         "    printf '%-7s host %-22s web %s\\n' $ns $(readlink /proc/self/ns/$ns /proc/$pid/ns/$ns); done")
+    pid = lesson.pid("web")
+    for kind in PRIVATE:
+        if not os.path.exists(f"/proc/self/ns/{kind}"):
+            page.cannot_show(f"the {kind} namespace", "this kernel does not have it")
+    private = [kind for kind in PRIVATE if os.path.exists(f"/proc/self/ns/{kind}") and _of(pid, kind) != _of("self", kind)]
+    page.claim(f"{', '.join(PRIVATE)}: its own", private == list(PRIVATE), private)
+    page.claim("user and time: the host's, until asked for",
+               all(_of(pid, kind) == _of("self", kind) for kind in ON_REQUEST if os.path.exists(f"/proc/self/ns/{kind}")))
+    result = show("sampan run --rm --pid host --uts host busybox readlink /proc/self/ns/pid /proc/self/ns/uts")
+    page.claim("--pid host, --uts host: the host's world instead",
+               result.text.split() == [_of("self", "pid"), _of("self", "uts")], result.text)
+    result = show("sampan run --rm --network container:web busybox wget -q -O - http://127.0.0.1/")
+    page.claim("--network container:web: another container in the same network namespace finds the server on 127.0.0.1",
+               result.status == 0 and "<" in result.text, result.text)
+
+
+def _of(pid: int | str, kind: str) -> str:
+    return os.readlink(f"/proc/{pid}/ns/{kind}")
