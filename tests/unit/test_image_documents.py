@@ -13,8 +13,9 @@ DIGEST = "sha256:" + "0" * 64
 DOCKER_CONFIG = {
     "architecture": "amd64", "os": "linux", "created": "2024-01-02T03:04:05.678Z", "unknown": {"x": [1]},
     "config": {
-        "Hostname": "", "User": "", "ExposedPorts": {"80/tcp": {}}, "Env": ["PATH=/bin"], "Cmd": ["sh"], "Volumes": None,
-        "WorkingDir": "/w", "Entrypoint": None, "OnBuild": None, "Labels": {"a": "b"}, "ArgsEscaped": True,
+        "Hostname": "", "User": "", "ExposedPorts": {"80/tcp": {}}, "Env": ["PATH=/bin"], "Cmd": ["sh"],
+        "Volumes": None, "WorkingDir": "/w", "Entrypoint": None, "OnBuild": None, "Labels": {"a": "b"},
+        "ArgsEscaped": True,
         "Healthcheck": {"Test": ["CMD", "x"], "Interval": 10**9, "StartPeriod": 1}, "Shell": ["/bin/sh", "-c"],
         "StopSignal": "SIGWINCH", "HostConfig": {"Privileged": True}, "Tty": True,
     },

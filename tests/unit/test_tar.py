@@ -141,7 +141,8 @@ def test_the_quick_checksum_is_the_sum(block: bytes) -> None:
     ("field", "value"),
     [
         (b"0000644\0", 0o644), (b"   644 \0", 0o644), (b"644\0junk", 0o644), (b"\0" * 8, 0), (b" " * 8, 0),
-        (b"\x80" + b"\0" * 10 + b"\x09", 9), (b"\xff" * 12, -1), (b"\x80" + b"\x7f" + b"\xff" * 10, (0x7F + 1 << 80) - 1),
+        (b"\x80" + b"\0" * 10 + b"\x09", 9), (b"\xff" * 12, -1),
+        (b"\x80" + b"\x7f" + b"\xff" * 10, (0x7F + 1 << 80) - 1),
     ],
 )
 def test_numbers(field: bytes, value: int) -> None:

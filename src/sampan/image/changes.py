@@ -40,13 +40,13 @@ def changes(upper: int, lower: int) -> list[Change]:
     """
     found = _Walk()
     found.directory(upper, lower, "")
-    return [
-        Change(path, kind) for path, kind in sorted(found.kinds.items())
-        if not (kind == Kind.ADDED and path in MOUNT_POINTS and path in found.empty)
-    ]
+    hidden = _bare_mount_points(found)
+    return [Change(path, kind) for path, kind in sorted(found.kinds.items()) if path not in hidden]
 
 
 class _Walk:
+    """`empty`: new files without content and new directories, whatever these hold."""
+
     def __init__(self) -> None:
         self.kinds: dict[str, Kind] = {}
         self.empty: set[str] = set()
@@ -88,8 +88,7 @@ class _Walk:
             self._note(parent, path, Kind.MODIFIED)
         fd = os.open(name, _DIR, dir_fd=upper)
         names = os.listdir(fd)
-        if not names:
-            self.empty.add(path)
+        self.empty.add(path)
         below = -1 if old is None else os.open(name, _DIR, dir_fd=lower)
         if below >= 0 and whiteout.is_opaque(fd):
             self._replaced(below, path, set(names))
@@ -105,6 +104,16 @@ class _Walk:
         self.kinds[path] = kind
         if parent and path not in MOUNT_POINTS:
             self.kinds.setdefault(parent, Kind.MODIFIED)
+
+
+def _bare_mount_points(found: _Walk) -> set[str]:
+    hidden: set[str] = set()
+    for path in sorted(MOUNT_POINTS, reverse=True):  # what is in a directory comes before it
+        if found.kinds.get(path) != Kind.ADDED or path not in found.empty:
+            continue
+        if not any(it.startswith(path + "/") and it not in hidden for it in found.kinds):
+            hidden.add(path)
+    return hidden
 
 
 def _own_look(status: os.stat_result, path: str) -> tuple[int, int, int, int]:

@@ -242,7 +242,8 @@ class Unpacker:
             return False
         if self._rules.same_kind and (stat.S_ISDIR(there) or entry.kind == DIRECTORY):
             old, new = ("directory", "non-directory") if stat.S_ISDIR(there) else ("non-directory", "directory")
-            raise InvalidArgument(f'cannot overwrite {old} "{shown(entry.name)}" with {new} "{shown(entry.name)}"')
+            path = shown(clean(entry.name))
+            raise InvalidArgument(f'cannot overwrite {old} "{path}" with {new} "{path}"')
         if stat.S_ISDIR(there) or stat.S_ISLNK(there):
             paths.remove_tree(directory, name)
             self._stale = True
