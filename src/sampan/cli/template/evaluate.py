@@ -214,6 +214,8 @@ class Template:
                 )
             return field(*arguments)
         if isinstance(value, dict):
+            if name not in value and name[:1].islower() and all(isinstance(item, str) for item in value.values()):
+                return None  # a map of names that people chose (labels, attributes), not a field of the API
             if name not in value:
                 raise TemplateError(f'template parsing error: template: :1: executing "" at <.{path}>: '
                                     f'map has no entry for key "{name}"')
