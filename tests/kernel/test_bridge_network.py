@@ -357,6 +357,20 @@ def test_host_is_as_before(beside: Neighbour) -> None:
     asyncio.run(run())
 
 
+def test_other_address_than_before() -> None:
+    async def run() -> None:
+        name = netlab.bridge_name()
+        old = BridgeNetwork(name, "10.213.251.1/24", pool_size=0)
+        await old.start()
+        await old.close(keep=True)
+        async with network(name=name, address="10.213.252.1/24"):
+            with RouteSocket() as routes:
+                index = routes.index(name)
+                assert [a.ip for a in routes.addresses() if a.index == index] == ["10.213.252.1"]
+
+    asyncio.run(run())
+
+
 def test_own_bridge_of_the_administrator_stays() -> None:
     async def run() -> None:
         name = netlab.bridge_name()
@@ -423,7 +437,7 @@ def test_firewall_that_drops_by_rule_is_told() -> None:
     async def run() -> None:
         nft = Nft()
         nft.run(
-            "table inet strict { chain forward { type filter hook forward priority filter; policy drop;"
+            "table inet strict { chain forward { type filter hook forward priority filter; policy accept;"
             " counter reject; }\n}"
         )
         async with network() as net:

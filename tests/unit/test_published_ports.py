@@ -32,14 +32,14 @@ def test_every_address_is_the_default() -> None:
 def test_elements_by_map() -> None:
     everywhere, local = PortMapping("tcp", "0.0.0.0", 8080, 80), PortMapping("udp", "127.0.0.1", 53, 53)
     assert ruleset.publish("br0", [everywhere, local], "10.0.0.2") == (
-        "add element ip sampan_br0 published { tcp . 8080 : 10.0.0.2 . 80 }\n"
-        "add element ip sampan_br0 published_at { 127.0.0.1 . udp . 53 : 10.0.0.2 . 53 }\n"
+        "add element ip sampan_br0 published { 6 . 8080 : 10.0.0.2 . 80 }\n"
+        "add element ip sampan_br0 published_at { 127.0.0.1 . 17 . 53 : 10.0.0.2 . 53 }\n"
     )
-    assert ruleset.unpublish("br0", [local]) == "delete element ip sampan_br0 published_at { 127.0.0.1 . udp . 53 }\n"
+    assert ruleset.unpublish("br0", [local]) == "delete element ip sampan_br0 published_at { 127.0.0.1 . 17 . 53 }\n"
     assert ruleset.publish("br0", [], "10.0.0.2") == ""
 
 
 def test_whole_table_is_one_transaction_with_all_ports() -> None:
     text = ruleset.replace("br0", IPv4Network("10.0.0.0/24"), {PortMapping("tcp", "0.0.0.0", 8080, 80): "10.0.0.2"})
     assert text.startswith("add table ip sampan_br0\ndelete table ip sampan_br0\ntable ip sampan_br0 {")
-    assert "elements = { tcp . 8080 : 10.0.0.2 . 80 }" in text and "{published" not in text
+    assert "elements = { 6 . 8080 : 10.0.0.2 . 80 }" in text and "{published" not in text

@@ -33,7 +33,7 @@ from sampan.linux.netlink import (
 IFF_UP = 0x1
 
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK, _RTM_SETLINK = 16, 17, 18, 19
-_RTM_NEWADDR, _RTM_GETADDR = 20, 22
+_RTM_NEWADDR, _RTM_DELADDR, _RTM_GETADDR = 20, 21, 22
 _RTM_NEWROUTE, _RTM_GETROUTE = 24, 26
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER = 1, 3, 4, 5, 10
@@ -202,6 +202,12 @@ def add_address(index: int, ip: str, prefix: int) -> Request:
         attribute(_IFA_BROADCAST, broadcast) if prefix < 31 else b"",
     ))
     return Request(_RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, body, f"add address {ip}/{prefix}")
+
+
+def delete_address(index: int, ip: str, prefix: int) -> Request:
+    """Take an IPv4 address from a device."""
+    body = _IFADDR.pack(socket.AF_INET, prefix, 0, 0, index) + attribute(_IFA_LOCAL, socket.inet_aton(ip))
+    return Request(_RTM_DELADDR, 0, body, f"delete address {ip}/{prefix}")
 
 
 def add_default_route(gateway: str, index: int = 0) -> Request:

@@ -23,11 +23,12 @@ _VERDICTS = ("drop", "reject")
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """A foreign base chain of the forward hook whose policy is drop."""
+    """A foreign base chain of the forward hook."""
 
     family: str
     table: str
     name: str
+    drops: bool  # its policy
 
     def __str__(self) -> str:
         return f"{self.family} {self.table} {self.name}"
@@ -37,20 +38,14 @@ def open_for(nft: Nft, bridge: str) -> list[str]:
     """Let the bridge's packets through; returns a sentence for each chain where that is not in our power.
     Idempotent."""
     warnings = []
-    for chain in blocking_chains(nft):
+    for chain in forward_chains(nft):
         rules = _rules(nft, chain)
         if _own(rules, bridge):
             continue
         if rules and _is_dead_end(rules[-1]):
-            warnings.append(_blocked(chain, bridge, "its last rule drops everything"))
-            continue
-        try:
-            nft.run("".join(
-                f'add rule {chain} {side} "{bridge}" counter accept comment "{_comment(bridge)}"\n'
-                for side in ("iifname", "oifname")
-            ))
-        except NftError as error:
-            warnings.append(_blocked(chain, bridge, str(error)))
+            warnings.append(_blocked(chain, bridge, "its last rule lets nothing pass"))
+        elif chain.drops:
+            warnings += _append(nft, chain, bridge)
     return warnings + _legacy_warnings(bridge)
 
 
@@ -61,22 +56,27 @@ def close_for(nft: Nft, bridge: str) -> None:
             nft.run(f"delete rule {chain} handle {int(rule['handle'])}")
 
 
-def blocking_chains(nft: Nft) -> list[Chain]:
-    """Foreign forward chains with policy drop."""
-    return forward_chains(nft, policy="drop")
-
-
-def forward_chains(nft: Nft, policy: str = "") -> list[Chain]:
-    """Foreign base chains of the forward hook, of one policy or all."""
+def forward_chains(nft: Nft) -> list[Chain]:
+    """The foreign base chains of the forward hook."""
     chains = [item["chain"] for item in nft.query("list chains") if "chain" in item]
     return [
-        Chain(chain["family"], chain["table"], chain["name"])
+        Chain(chain["family"], chain["table"], chain["name"], chain.get("policy") == "drop")
         for chain in chains
         if chain.get("hook") == "forward"
         and chain["family"] in _FAMILIES
         and not chain["table"].startswith("sampan_")
-        and (not policy or chain.get("policy") == policy)
     ]
+
+
+def _append(nft: Nft, chain: Chain, bridge: str) -> list[str]:
+    try:
+        nft.run("".join(
+            f'add rule {chain} {side} "{bridge}" counter accept comment "{_comment(bridge)}"\n'
+            for side in ("iifname", "oifname")
+        ))
+    except NftError as error:  # a table with an owner takes no rules of others
+        return [_blocked(chain, bridge, str(error))]
+    return []
 
 
 def _rules(nft: Nft, chain: Chain) -> list[dict[str, Any]]:
@@ -99,9 +99,12 @@ def _is_dead_end(rule: dict[str, Any]) -> bool:
 
 
 def _blocked(chain: Chain, bridge: str, reason: str) -> str:
+    remedy = f"it accepts packets from and to {bridge}"
+    if chain.table == "firewalld":
+        remedy = f"`firewall-cmd --zone=trusted --add-interface={bridge}` was run"
     return (
         f"the firewall chain {chain} drops forwarded packets ({reason}): containers on {bridge} have no way out"
-        f" until it accepts packets from and to {bridge}"
+        f" until {remedy}"
     )
 
 

@@ -78,16 +78,14 @@ class NamespacePool:
                 self._offer(waiting.result())
             raise
 
-    def close(self) -> list[str]:
-        """Let go of all ready namespaces; returns the names of their devices, which the kernel is about to remove."""
+    def close(self) -> None:
+        """Let go of all ready namespaces; the kernel removes them. Idempotent."""
         self._closed = True
-        self._stop_watch()
-        for waiting in self._waiting:
-            waiting.cancel()
-        names = [lease.endpoint.host_ifname for lease in self._ready]
+        self._give_up(Unavailable("the network is being shut down"))
         while self._ready:
-            self._ready.popleft().close()
-        return names
+            lease = self._ready.popleft()
+            self._addresses.give_back(lease.endpoint.ip, lease.endpoint.host_ifname)
+            lease.close()
 
     def _endpoint(self, ip: str, mac: str = "") -> Endpoint:
         # A hardware address made of the IP address, as Docker's: neighbours' ARP caches stay true when it is used
@@ -124,6 +122,7 @@ class NamespacePool:
             return
         lease = Lease(endpoint, answer.result()[0])
         if self._closed:
+            self._addresses.give_back(endpoint.ip, endpoint.host_ifname)
             lease.close()
         else:
             self._offer(lease)

@@ -13,6 +13,7 @@ import ipaddress
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Network
 
+from sampan.linux.conntrack import PROTOCOLS
 from sampan.network.endpoint import ANY, PortMapping
 
 # What comes in with 127.0.0.0/8 on our bridge was made by a container: route_localnet, without which replies to
@@ -120,7 +121,8 @@ def _change(verb: str, bridge: str, elements: list[tuple[PortMapping, str]]) -> 
 
 
 def _key(port: PortMapping) -> str:
-    key = f"{port.proto} . {int(port.host_port)}"
+    # The protocol by number: nft looks names up in /etc/protocols, which a minimal host does not have.
+    key = f"{PROTOCOLS[port.proto]:d} . {int(port.host_port)}"
     return key if port.host_ip == ANY else f"{ipaddress.IPv4Address(port.host_ip)} . {key}"
 
 
