@@ -42,4 +42,5 @@ def _return(home: int) -> None:
     try:
         clone.setns(home, clone.NEWNET)
     except OSError as error:
-        raise SystemExit(f"cannot return to the host's network namespace: {error}") from error
+        reason = f"cannot return to the host's network namespace: {error}"
+        raise SystemExit(reason) from error  # allowed: to go on would be to act on the wrong network
