@@ -11,7 +11,7 @@ import hashlib
 import lzma
 import os
 from collections.abc import Callable
-from typing import IO, Protocol, Self, cast
+from typing import Protocol, Self, cast
 
 import zstandard
 from isal import igzip_lib, isal_zlib
@@ -23,6 +23,7 @@ CHUNK = 1 << 18
 MAX_PLAIN = 1 << 42  # bytes; where a stream of nothing but zeros ends
 _XZ_MEMORY = 1 << 28
 _ZSTD_WINDOW = 1 << 27
+_ZSTD_STEP = 1 << 10  # bytes of input; at most 32 MiB of output, a block of four bytes can mean 128 KiB
 _MAGIC = {b"\x1f\x8b\x08": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz"}
 _HEAD = 6
 _IsalError = cast(type[Exception], isal_zlib.error)  # its stub says an instance
@@ -49,7 +50,42 @@ def _decompressor(kind: str) -> _Decompressor:
         return igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
     if kind == "bzip2":
         return bz2.BZ2Decompressor()
+    if kind == "zstd":
+        return _Zstd()
     return lzma.LZMADecompressor(format=lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
+
+
+class _Zstd:
+    """zstandard with the interface of the others: it knows no bound of its output, but little input bounds it."""
+
+    def __init__(self) -> None:
+        self._frame = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW).decompressobj()
+        self._data = b""
+        self._at = 0
+
+    @property
+    def eof(self) -> bool:
+        return self._frame.eof
+
+    @property
+    def needs_input(self) -> bool:
+        return self._at >= len(self._data)
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._frame.unused_data + self._data[self._at :]
+
+    def decompress(self, data: bytes, max_length: int = -1, /) -> bytes:
+        if data:
+            self._data, self._at = data, 0
+        pieces: list[bytes] = []
+        size = 0
+        while size < max_length and not self.needs_input and not self.eof:
+            piece = self._frame.decompress(self._data[self._at : self._at + _ZSTD_STEP])
+            self._at += _ZSTD_STEP
+            pieces.append(piece)
+            size += len(piece)
+        return b"".join(pieces)
 
 
 class Source:
@@ -69,9 +105,7 @@ class Source:
         self.raw_size = 0
         self.plain_size = 0
         self._plain_hash = hashlib.sha256()
-        self._next = {"": self._read, "zstd": self._zstd}.get(self.kind, self._inflate)
         self._members = _Members(self.kind, self._read)
-        self._zstd_reader: zstandard.ZstdDecompressionReader | None = None
 
     @property
     def diff_id(self) -> str:
@@ -80,7 +114,7 @@ class Source:
 
     def chunk(self) -> bytes:
         """The next uncompressed bytes, b"" at the end. Raises InvalidArgument for damaged data."""
-        data = self._next()
+        data = self._inflate() if self.kind else self._read()
         self.plain_size += len(data)
         if self.plain_size > MAX_PLAIN:
             raise InvalidArgument(f"the archive is larger than {MAX_PLAIN} bytes unpacked")
@@ -104,30 +138,17 @@ class Source:
             self.on_progress(self.raw_size)
         return data
 
-    def read(self, size: int) -> bytes:
-        """For zstandard's reader, which only asks for CHUNK bytes."""
-        return self._read()
-
     def _inflate(self) -> bytes:
         try:
             return self._members.chunk()
-        except (_IsalError, lzma.LZMAError, EOFError, OSError, ValueError) as error:
+        except (_IsalError, zstandard.ZstdError, lzma.LZMAError, EOFError, OSError, ValueError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
             raise InvalidArgument(f"the archive is not valid {self.kind} data: {error}") from error
 
-    def _zstd(self) -> bytes:
-        if self._zstd_reader is None:
-            decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
-            self._zstd_reader = decompressor.stream_reader(cast(IO[bytes], self), CHUNK, read_across_frames=True)
-        try:
-            return self._zstd_reader.read(CHUNK)
-        except zstandard.ZstdError as error:
-            raise InvalidArgument(f"the archive is not valid zstd data: {error}") from error
-
 
 class _Members:
-    """Compressed members one after the other (gzip, bzip2, xz), as pigz or `cat` make them; zeros may follow."""
+    """Compressed members one after the other, as pigz or `cat` make them; zeros may follow."""
 
     def __init__(self, kind: str, read: Callable[[], bytes]) -> None:
         self._kind, self._read = kind, read
