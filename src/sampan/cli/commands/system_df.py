@@ -69,7 +69,8 @@ def summary(usage: dict[str, Any]) -> list[dict[str, Callable[..., Any]]]:
               sum(max(data["Size"], 0) for data in volume_data),
               sum(max(data["Size"], 0) for data in volume_data if data["RefCount"] == 0), True),
         _line("Build Cache", len(cache), sum(bool(record.get("InUse")) for record in cache),
-              _sum(private_cache, "Size"), _sum([record for record in private_cache if not record.get("InUse")], "Size"), False),
+              _sum(private_cache, "Size"),
+              _sum([record for record in private_cache if not record.get("InUse")], "Size"), False),
     ]
 
 
