@@ -125,6 +125,17 @@ def load(bpf: bytes, flags: int = 0) -> int:
     return 0
 
 
+def check(policy: Seccomp) -> None:
+    """Whether every action, condition, architecture and flag of a policy is known. Raises InvalidArgument."""
+    flags_of(policy)
+    _action(policy.default_action, policy.default_errno_ret)
+    for name in policy.architectures:
+        _architecture(name)
+    for rule in policy.syscalls:
+        _action(rule.action, rule.errno_ret)
+        _alternatives(rule)
+
+
 def flags_of(policy: Seccomp) -> int:
     """The policy's flags for `load`. Raises InvalidArgument for an unknown one."""
     flags = 0
@@ -330,20 +341,20 @@ class Cache:
 
     def get(self, policy: Seccomp) -> bytes:
         """The compiled policy, compiled now if it is new. Raises as Compiler.compile, or OSError."""
+        with open(self.path(policy), "rb") as file:
+            return file.read()
+
+    def path(self, policy: Seccomp) -> str:
+        """The file that holds the compiled policy, compiled now if it is new. Raises as `get`."""
         if self._compiler is None:
             self._compiler = Compiler()
         key = hashlib.sha256(msgspec.json.encode([
             _FORMAT, self._compiler.version(), platform.machine(), policy,
         ])).hexdigest()
         path = f"{self._directory}/{key}.bpf"
-        try:
-            with open(path, "rb") as file:
-                return file.read()
-        except FileNotFoundError:
-            pass
-        bpf = self._compiler.compile(policy)
-        self._write(path, bpf)
-        return bpf
+        if not os.path.exists(path):
+            self._write(path, self._compiler.compile(policy))
+        return path
 
     @staticmethod
     def _write(path: str, bpf: bytes) -> None:

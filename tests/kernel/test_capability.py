@@ -1,0 +1,102 @@
+"""The five capability sets, changed in forked children."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+
+import pytest
+
+from sampan.errors import InvalidArgument
+from sampan.linux import capability
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs capabilities to give away")
+
+KILL_AND_CHOWN = capability.to_mask(["CAP_KILL", "CAP_CHOWN"])
+
+
+def in_child(action: Callable[[], object]) -> object:
+    """What `action` returns in a forked child, through JSON; the name of its exception if it raises one."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.write(writer, json.dumps(action()).encode())
+        except BaseException as error:
+            os.write(writer, json.dumps(type(error).__name__).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with open(reader, "rb") as file:
+        answer: object = json.load(file)
+    os.waitpid(pid, 0)
+    return answer
+
+
+def test_names_and_numbers() -> None:
+    assert len(capability.NAMES) == 41
+    assert capability.NUMBERS["CAP_CHOWN"] == 0
+    assert capability.NUMBERS["CAP_SYS_ADMIN"] == 21
+    assert capability.NUMBERS["CAP_CHECKPOINT_RESTORE"] == 40
+    assert capability.to_names(KILL_AND_CHOWN | 1 << 50) == ["CAP_CHOWN", "CAP_KILL", "CAP_50"]
+    assert 35 < capability.last_cap() < 64
+    with pytest.raises(InvalidArgument, match="unknown capability: CAP_FLY"):
+        capability.to_mask(["CAP_FLY"])
+
+
+def test_a_process_is_read() -> None:
+    ours = capability.read()
+    assert ours == capability.read(os.getpid())
+    assert ours.effective and ours.permitted
+    with pytest.raises(FileNotFoundError):
+        capability.read(1 << 22)
+
+
+def test_all_sets_at_once() -> None:
+    wanted = capability.Sets(KILL_AND_CHOWN, 1, 0, KILL_AND_CHOWN, 0)
+
+    def change() -> object:
+        capability.set_all(wanted, capability.last_cap())
+        return capability.read()
+
+    assert in_child(change) == list(wanted)
+
+
+def test_the_way_to_another_user() -> None:
+    last = capability.last_cap()
+
+    def become() -> object:
+        capability.drop_bounding(KILL_AND_CHOWN, last)
+        capability.keep_over_setuid(True)
+        os.setgroups([])
+        os.setresgid(1000, 1000, 1000)
+        os.setresuid(1000, 1000, 1000)
+        capability.keep_over_setuid(False)
+        capability.set_sets(KILL_AND_CHOWN, KILL_AND_CHOWN, 1)
+        capability.set_ambient(1)
+        return [*capability.read(), os.getuid()]
+
+    assert in_child(become) == [KILL_AND_CHOWN, KILL_AND_CHOWN, 1, KILL_AND_CHOWN, 1, 1000]
+
+
+def test_nothing_comes_back() -> None:
+    def regain() -> object:
+        capability.set_sets(0, KILL_AND_CHOWN, 0)
+        capability.set_sets(KILL_AND_CHOWN, KILL_AND_CHOWN, 0)
+        capability.set_sets(0, KILL_AND_CHOWN | 1 << 21, 0)
+        return "regained"
+
+    assert in_child(regain) == "PermissionError"
+
+
+def test_cve_2016_8867_ambient_is_cleared() -> None:
+    def twice() -> object:
+        ours = capability.read()
+        capability.set_sets(ours.effective, ours.permitted, KILL_AND_CHOWN)
+        capability.set_ambient(KILL_AND_CHOWN)
+        before = capability.read().ambient
+        capability.set_ambient(0)
+        return [before, capability.read().ambient]
+
+    assert in_child(twice) == [KILL_AND_CHOWN, 0]
