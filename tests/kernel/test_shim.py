@@ -194,7 +194,7 @@ def test_killing_the_shim_ends_the_container() -> None:
         await asyncio.wait_for(ended, 10)
         loop.remove_reader(pidfd)
         os.close(pidfd)
-        Group.open(detect(), made.cgroup).remove()
+        Group.open(detect().without_v2(), made.cgroup).remove()
 
     in_box(test)
 
@@ -275,5 +275,16 @@ def test_a_time_namespace_has_its_own_clocks() -> None:
         async with box() as other:
             _, out = await other.run(["cat", "/proc/uptime"])
             assert float(out.split()[0]) < 10_000_000
+
+    in_box(test)
+
+
+def test_no_signal_is_ignored_or_blocked_in_the_program() -> None:
+    async def test(made: Box) -> None:
+        await made.start(["sleep", "1000"])
+        for command in (["cat", "/proc/1/status"], ["cat", "/proc/self/status"]):
+            _, out = await made.exec(command)
+            sets = dict(line.split() for line in out.splitlines() if line.startswith(("SigIgn", "SigBlk")))
+            assert set(sets.values()) == {"0" * 16}
 
     in_box(test)

@@ -18,7 +18,7 @@ from sampan.linux import process
 from sampan.linux.cgroup import detect
 from sampan.oci import runtime as oci
 from sampan.runtime import container
-from sampan.runtime.root import BindRoot
+from sampan.runtime.rootfs import Directory
 
 _TELLING = ("import", "ctypes.dlopen", "open", "os.listdir", "os.scandir", "subprocess.Popen")
 _SEEN: list[str] = []
@@ -46,7 +46,7 @@ def main() -> None:
     near, far = os.pipe()
     null = os.open("/dev/null", os.O_RDWR)
     running = container.start(
-        spec, BindRoot(str(directory / "root"), str(directory / "mount")), detect(), {}, (null, far, far)
+        spec, Directory(str(directory / "root")), str(directory / "mount"), detect().without_v2(), {}, (null, far, far)
     )
     os.close(far)
     sys.stdout.write(os.read(near, 65536).decode())

@@ -50,12 +50,12 @@ Job = Callable[[Channel, dict[str, Any], list[int]], dict[str, Any]]
 
 def serve(
     sock: socket.socket, table: Mapping[str, Job], bound: bool, spares: int = 1,
-    warm: Callable[[int], None] | None = None,
+    warm: Callable[[int], None] | None = None, prepare: Callable[[], None] | None = None,
 ) -> None:
     """Keep `spares` processes waiting for requests until the asker closes `sock`. The kernel reaps them.
 
-    `warm(rounds)` runs here, often enough for the interpreter to specialise code, and once in each spare, to touch the
-    pages that a job will touch.
+    `warm(rounds)` runs here, often enough for the interpreter to specialise code; `prepare()` in each spare, to do
+    ahead what needs no request.
     """
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C at the engine's terminal is the engine's to handle
@@ -74,7 +74,7 @@ def serve(
             pid = os.fork()
             if pid == 0:
                 os.close(taken)
-                _spare(sock, take, table, bound, warm)
+                _spare(sock, take, table, bound, prepare)
             pidfd = os.pidfd_open(pid)
             waiting[pidfd] = pid
             poll.register(pidfd, select.POLLIN)
@@ -90,12 +90,14 @@ def serve(
 
 
 def _spare(
-    sock: socket.socket, take: int, table: Mapping[str, Job], bound: bool, warm: Callable[[int], None] | None
+    sock: socket.socket, take: int, table: Mapping[str, Job], bound: bool, prepare: Callable[[], None] | None
 ) -> NoReturn:
     """Wait for a request, then be its job. A spare ends with its server, or nobody would fork the next."""
     process.die_with_parent(signal.SIGKILL)
-    if warm is not None:
-        warm(1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if prepare is not None:
+        prepare()
     received = wire.receive(sock)
     if received is None or not received[1]:
         os._exit(0)
@@ -110,7 +112,6 @@ def _spare(
 def _child(table: Mapping[str, Job], request: dict[str, Any], fds: list[int]) -> NoReturn:
     status = 1
     try:
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         channel = Channel(socket.socket(fileno=fds[0]))
         _run(channel, table, request, fds[1:])
         status = 0
@@ -144,10 +145,11 @@ def _run(channel: Channel, table: Mapping[str, Job], request: dict[str, Any], fd
 
 
 def main(
-    table: Mapping[str, Job], bound: bool, spares: int = 1, warm: Callable[[int], None] | None = None
+    table: Mapping[str, Job], bound: bool, spares: int = 1, warm: Callable[[int], None] | None = None,
+    prepare: Callable[[], None] | None = None,
 ) -> None:
     """Entry of `python -m MODULE FD`: serve `table` on the inherited socket."""
     process.close_all_but([int(sys.argv[1])])
     with socket.socket(fileno=int(sys.argv[1])) as sock:
         sock.set_inheritable(False)
-        serve(sock, table, bound, spares, warm)
+        serve(sock, table, bound, spares, warm, prepare)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -17,9 +16,10 @@ from sampan.jobs import channel as wire
 from sampan.linux import clone, userns
 from sampan.linux.cgroup import Group, Host
 from sampan.oci import runtime as oci
-from sampan.runtime import identity, init, plan
-from sampan.runtime.kernel import JoinCgroup
-from sampan.runtime.operation import Operation, Step
+from sampan.runtime import newborn, plan
+from sampan.runtime.newborn import Newborn, Work
+from sampan.runtime.operation import Step
+from sampan.runtime.rootfs import Rootfs
 
 Stdio = tuple[int, int, int]
 
@@ -48,43 +48,60 @@ class _Recorder:
 
 
 def start(
-    spec: oci.Spec, root: Operation, host: Host, joined: dict[str, int], stdio: Stdio,
-    seccomp: bytes = b"", with_init: bool = False,
+    spec: oci.Spec, rootfs: Rootfs, mount_at: str, host: Host, joined: dict[str, int], stdio: Stdio,
+    seccomp: str = "", with_init: bool = False, waiting: Newborn | None = None,
 ) -> Running:
     """Make the cgroup, clone, let the init stage work, return once the user's program runs.
 
     `joined` maps a namespace kind to the descriptor of an existing one; namespaces with a path in the spec are opened
-    here. Raises StartFailed with everything undone: no process, no cgroup. The descriptors stay the caller's.
+    here. `mount_at` is an existing directory of ours to attach the root on, in the container's mount namespace only.
+    `seccomp` is the path of a compiled filter or "". `waiting` is used if it was born in the right namespaces, else
+    ended. Raises StartFailed with everything undone: no process, no cgroup. The descriptors stay the caller's.
     """
     if spec.linux is None or spec.process is None:
         raise StartFailed("the spec has no process or no linux section")
-    opened = _open_namespaces(spec.linux, joined)
-    opened_fds = list(opened.values())
     recorder = _Recorder()
+    opened = _open_namespaces(spec.linux, joined)
+    fds = list(opened.values())
+    group: Group | None = None
     try:
         group = Group.create(host, spec.linux.cgroups_path)
-    except BaseException:
-        close(opened_fds)
-        raise
-    try:
         warnings = group.apply(spec.linux.resources) if spec.linux.resources else []
         recorder.done("Cgroup", f"make cgroup {spec.linux.cgroups_path} and set its limits")
         join_fds = group.open_join_fds()
-        opened_fds += join_fds
-        work = plan.make(spec, root, JoinCgroup(group.path, tuple(join_fds)), host, joined | opened)
-        setup = _setup(spec.process, seccomp, stdio, warnings)
-        setup.console, setup.with_init = work.console, with_init
-        setup.keep = [*joined.values(), *opened_fds]
-        setup.user_namespace = (joined | opened).get("user", -1)
-        setup.uid_map = id_maps(spec.linux)[0]
-        running = _launch(spec.linux, work, setup, group, joined | opened, recorder)
+        fds += join_fds
+        entered = joined | opened
+        child, waiting = _newborn(spec.linux, entered, group, waiting), None
+        recorder.done("Clone", f"a process in {_kinds(child.flags)} namespaces of its own")
+        kinds = ["stdio"] * 3 + ["cgroup"] * len(join_fds) + list(entered)
+        work = Work(spec, rootfs, mount_at, host, seccomp, with_init, kinds)
+        running = _launch(child, work, [*stdio, *join_fds, *entered.values()], group, recorder)
         running.warnings[:0] = warnings
         return running
     except BaseException:
-        group.remove()
+        if waiting is not None:
+            waiting.end()
+        if group is not None:
+            group.remove()
         raise
     finally:
-        close(opened_fds)
+        close(fds)
+
+
+def _newborn(linux: oci.Linux, entered: dict[str, int], group: Group, waiting: Newborn | None) -> Newborn:
+    """The one that waits if it fits, else a new one: in a v2 cgroup from birth, where there is one."""
+    flags = plan.clone_flags(linux, entered)
+    v2_cgroup = group.open_v2_fd()
+    if waiting is not None:
+        if waiting.flags == flags and v2_cgroup is None and "pid" not in entered:
+            return waiting
+        waiting.end()
+    with _time_namespace(flags, linux.time_offsets):
+        return newborn.create(flags & ~clone.NEWTIME, v2_cgroup, entered.get("pid", -1))
+
+
+def _kinds(flags: int) -> str:
+    return ", ".join(kind for kind, (flag, _) in clone.NAMESPACES.items() if flags & flag) or "no"
 
 
 def id_maps(linux: oci.Linux) -> tuple[list[userns.Mapping], list[userns.Mapping]]:
@@ -99,12 +116,6 @@ def close(fds: Iterable[int]) -> None:
         os.close(fd)
 
 
-def _setup(process: oci.Process, seccomp: bytes, stdio: Stdio, warnings: list[str]) -> init.ProcessSetup:
-    sets, missing = identity.final_sets(process.capabilities)
-    warnings += missing
-    return init.ProcessSetup(process, sets, identity.last_cap(), seccomp, stdio)
-
-
 def _open_namespaces(linux: oci.Linux, joined: dict[str, int]) -> dict[str, int]:
     opened: dict[str, int] = {}
     try:
@@ -117,25 +128,16 @@ def _open_namespaces(linux: oci.Linux, joined: dict[str, int]) -> dict[str, int]
     return opened
 
 
-def _launch(
-    linux: oci.Linux, work: plan.Plan, setup: init.ProcessSetup, group: Group, joined: dict[str, int],
-    recorder: _Recorder,
-) -> Running:
-    def child(sync: socket.socket) -> None:
-        init.run(sync, work.inside, setup)
-
-    with _time_namespace(work.flags, linux.time_offsets):
-        pid, pidfd, sync = clone_child(work.flags & ~clone.NEWTIME, joined.get("pid", -1), group.open_v2_fd(), child)
-    recorder.done("Clone", "clone3 " + " ".join(kind for kind in clone.NAMESPACES if _is_new(kind, work.flags)))
+def _launch(child: Newborn, work: Work, fds: list[int], group: Group, recorder: _Recorder) -> Running:
     try:
-        steps, warnings, console = await_exec(sync)
-        recorder.done("Init", "from the clone to the program's first instruction")
-        return Running(pid, pidfd, console, group, warnings, recorder.steps + steps)
+        wire.send(child.sync, msgspec.to_builtins(work), fds)
+        steps, warnings, console = await_exec(child.sync)
+        recorder.done("Init", "from its work's arrival to the program's first instruction")
+        child.sync.close()
+        return Running(child.pid, child.pidfd, console, group, warnings, recorder.steps + steps)
     except BaseException:
-        end(pid, pidfd)
+        child.end()
         raise
-    finally:
-        sync.close()
 
 
 @contextmanager
@@ -158,40 +160,6 @@ def _time_namespace(flags: int, offsets: dict[str, dict[str, int]]) -> Iterator[
     finally:
         clone.setns(own, clone.NEWTIME)
         os.close(own)
-
-
-def _is_new(kind: str, flags: int) -> bool:
-    return bool(flags & clone.NAMESPACES[kind][0])
-
-
-def clone_child(
-    flags: int, pid_namespace: int, v2_cgroup: int | None, child: Callable[[socket.socket], None]
-) -> tuple[int, int, socket.socket]:
-    """clone3 into a v2 cgroup and, if one is given, another pid namespace: it is where children are born, not we.
-
-    `child` runs in the new process with its end of the socket. Returns (pid, pidfd, our end); closes `v2_cgroup`.
-    """
-    ours, theirs = wire.pair()
-    own = -1
-    try:
-        if pid_namespace >= 0:
-            own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
-            clone.setns(pid_namespace, clone.NEWPID)
-        pid, pidfd = clone.clone3(flags, -1 if v2_cgroup is None else v2_cgroup)
-        if pid == 0:
-            child(theirs)
-            os._exit(127)
-    except BaseException:
-        ours.close()
-        raise
-    finally:
-        if own >= 0:
-            clone.setns(own, clone.NEWPID)
-            os.close(own)
-        if v2_cgroup is not None:
-            os.close(v2_cgroup)
-        theirs.close()
-    return pid, pidfd, ours
 
 
 def await_exec(sync: socket.socket) -> tuple[list[Step], list[str], int]:
@@ -218,13 +186,3 @@ def await_exec(sync: socket.socket) -> tuple[list[Step], list[str], int]:
             os.close(console)
         raise
     return steps, warnings, console
-
-
-def end(pid: int, pidfd: int) -> None:
-    """Kill a child of ours and take its exit; closes the pidfd."""
-    try:
-        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-    os.waitpid(pid, 0)
-    os.close(pidfd)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from sampan.linux import clone, paths, process, userns
 from sampan.linux.cgroup import Group
 from sampan.oci import runtime as oci
-from sampan.runtime import container, identity, init
+from sampan.runtime import container, identity, init, newborn
 from sampan.runtime.devices import OpenConsole, open_pty
 from sampan.runtime.kernel import JoinCgroup
 from sampan.runtime.operation import Operation, Stage
@@ -68,7 +68,7 @@ class Joined:
 
 
 def start(
-    spec: oci.Process, init_pidfd: int, init_pid: int, group: Group, stdio: container.Stdio, seccomp: bytes = b""
+    spec: oci.Process, init_pidfd: int, init_pid: int, group: Group, stdio: container.Stdio, seccomp: str = ""
 ) -> Joined:
     """Run `spec` in the container whose process 1 is `init_pid`. Raises StartFailed; nothing is left then."""
     pid_namespace = os.open(f"/proc/{init_pid}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
@@ -81,7 +81,9 @@ def start(
         if console is not None:
             work.append(OpenTerminal(console))
         sets, _ = identity.final_sets(spec.capabilities)
-        setup = init.ProcessSetup(spec, sets, identity.last_cap(), seccomp, stdio, console)
+        setup = init.ProcessSetup(
+            spec, sets, identity.last_cap(), identity.read_filter(seccomp), stdio, console
+        )
         setup.keep = [init_pidfd, *join_fds]
         if _is_own(init_pid, "user"):  # entering one's own user namespace is EINVAL (setns(2))
             setup.user_namespace = init_pidfd
@@ -90,7 +92,7 @@ def start(
         def child(sync: socket.socket) -> None:
             init.run(sync, work, setup)
 
-        pid, pidfd, sync = container.clone_child(0, pid_namespace, group.open_v2_fd(), child)
+        pid, pidfd, sync = newborn.clone_child(0, pid_namespace, group.open_v2_fd(), child)
     finally:
         os.close(pid_namespace)
         container.close(join_fds)
@@ -102,7 +104,7 @@ def _await(pid: int, pidfd: int, sync: socket.socket) -> Joined:
         _, warnings, master = container.await_exec(sync)
         return Joined(pid, pidfd, master, warnings)
     except BaseException:
-        container.end(pid, pidfd)
+        newborn.end(pid, pidfd)
         raise
     finally:
         sync.close()

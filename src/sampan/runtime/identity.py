@@ -111,3 +111,14 @@ def final_sets(wanted: oci.Capabilities | None) -> tuple[capability.Sets | None,
         bounding & ours.bounding, capability.to_mask(wanted.effective) & permitted, inheritable, permitted,
         capability.to_mask(wanted.ambient) & permitted & inheritable,
     ), warnings
+
+
+def read_filter(path: str) -> bytes:
+    """A compiled seccomp filter, b"" for none. At most 4096 instructions of 8 bytes (BPF_MAXINSNS)."""
+    if not path:
+        return b""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, 4096 * 8)
+    finally:
+        os.close(fd)

@@ -4,7 +4,7 @@ Everything it needs was imported before the clone. After entering the root nothi
 what the plan names, and nothing of it is executed but the program asked for (SECURITY.md, class 2).
 
     shim                                   init stage
-      │ clone3 ──────────────────────────────▶│
+      │ clone3; the work, with descriptors ──▶│
       │                                       │ the plan: namespaces, mounts, devices, masks, pivot_root
       │◀─ {"ready": {steps, warnings}} [pty] ─┤
       │                                       │ terminal, limits, capabilities, user, seccomp, execve
@@ -20,6 +20,7 @@ import select
 import signal
 import socket
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -53,18 +54,30 @@ class ProcessSetup:
     stdio: tuple[int, int, int]
     console: OpenConsole | None = None
     with_init: bool = False
-    keep: list[int] = field(default_factory=list)
     user_namespace: int = -1
     uid_map: list[userns.Mapping] = field(default_factory=list)
+    keep: list[int] = field(default_factory=list)
 
 
 def run(sync: socket.socket, plan: list[Operation], setup: ProcessSetup) -> NoReturn:
     """Do the plan, become the user's program. Never returns; what fails goes to the other side as one message."""
+    process.close_all_but([sync.fileno(), *setup.stdio, *setup.keep])
+    guarded(sync, lambda: perform_and_become(sync, plan, setup, []))
+
+
+def perform_and_become(
+    sync: socket.socket, plan: list[Operation], setup: ProcessSetup, warnings: list[str]
+) -> None:
+    """Apply a plan and become the user's program; returns only by an exception."""
+    stage = Stage(warnings=warnings)
+    perform(plan, stage)
+    _become(sync, stage, setup)
+
+
+def guarded(sync: socket.socket, act: Callable[[], None]) -> NoReturn:
+    """Run `act`; what it raises goes to the other side as one message, and the process ends."""
     try:
-        process.close_all_but([sync.fileno(), *setup.stdio, *setup.keep])
-        stage = Stage()
-        perform(plan, stage)
-        _become(sync, stage, setup)
+        act()
     except OperationFailed as error:
         _report(sync, StartFailed(f"failed to start the container: {error}"))
     except SampanError as error:

@@ -55,6 +55,15 @@ class NewCgroupNamespace:
 
 
 @dataclass(frozen=True)
+class NewNetworkNamespace:
+    def describe(self) -> str:
+        return "new network namespace, with nothing but lo"
+
+    def apply(self, stage: Stage) -> None:
+        clone.unshare(clone.NEWNET)
+
+
+@dataclass(frozen=True)
 class SetHostname:
     hostname: str
     domainname: str = ""

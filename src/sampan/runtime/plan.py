@@ -16,6 +16,7 @@ from sampan.runtime.kernel import (
     JoinNamespace,
     LoopbackUp,
     NewCgroupNamespace,
+    NewNetworkNamespace,
     SetHostname,
     SetSysctl,
 )
@@ -43,15 +44,15 @@ class Plan:
 
 
 def clone_flags(linux: oci.Linux, joined: Mapping[str, int]) -> int:
-    """The NEW… flags of clone3. The cgroup namespace is made later, by the process itself, in its group; a user
-    namespace is made ahead, for mounts need it, and entered last, when the host's root is no longer needed.
+    """The NEW… flags of clone3. The cgroup and network namespaces are made later, by the process itself: the one in
+    its group, the other so rarely that it is not made ahead. A user namespace is entered last of all.
     """
     flags = 0
     for namespace in linux.namespaces:
         kind = clone.NAMESPACES.get(namespace.type)
         if kind is None:
             raise InvalidArgument(f"unknown namespace type: {namespace.type}")
-        if namespace.type not in joined and namespace.type not in ("cgroup", "user"):
+        if namespace.type not in joined and namespace.type not in ("cgroup", "user", "network"):
             flags |= kind[0]
     return flags
 
@@ -93,7 +94,7 @@ def _namespaces(
     if "cgroup" in kinds and "cgroup" not in joined:
         operations.append(NewCgroupNamespace())
     if "network" in kinds and "network" not in joined:
-        operations.append(LoopbackUp())
+        operations += [NewNetworkNamespace(), LoopbackUp()]
     if (spec.hostname or spec.domainname) and "uts" in kinds and "uts" not in joined:
         operations.append(SetHostname(spec.hostname, spec.domainname))
     return operations

@@ -45,8 +45,7 @@ class Execs:
         try:
             if sock is not None and request.client is not None:
                 stdio.attach(sock, request.client)
-            seccomp = read_filter(request.seccomp)
-            joined = enter.start(request.process, init_pidfd, init_pid, self._group, stdio.child, seccomp)
+            joined = enter.start(request.process, init_pidfd, init_pid, self._group, stdio.child, request.seccomp)
         except BaseException:
             stdio.abandon()
             raise
@@ -106,11 +105,3 @@ def resize(stdio: Stdio, height: int, width: int) -> None:
     if stdio.console < 0:
         raise InvalidArgument("cannot resize: the process has no terminal")
     process.set_window_size(stdio.console, height, width)
-
-
-def read_filter(path: str) -> bytes:
-    """The compiled seccomp filter, b"" for none. At most 4096 instructions of 8 bytes (BPF_MAXINSNS)."""
-    if not path:
-        return b""
-    with open(path, "rb") as file:
-        return file.read(4096 * 8)

@@ -18,7 +18,7 @@ _WARMED = (encodings.idna, encodings.utf_8, capability)
 
 
 def main() -> None:
-    forkserver.main(JOBS, bound=False, spares=2, warm=warm.warm)
+    forkserver.main(JOBS, bound=False, spares=2, warm=warm.warm, prepare=shim.prepare)
 
 
 if __name__ == "__main__":

@@ -21,26 +21,15 @@ import msgspec
 
 from sampan.oci import runtime as oci
 from sampan.runtime.operation import Step
+from sampan.runtime.rootfs import Directory, Overlay, Rootfs
 
 SOCKET = "shim.sock"
 EXIT_FILE = "exit.json"
 
-
-class Overlay(msgspec.Struct, tag="overlay", tag_field="kind"):
-    """A root of image layers, topmost first, and a writable one. Absolute paths."""
-
-    lower: list[str]
-    upper: str
-    work: str
-
-
-class Directory(msgspec.Struct, tag="directory", tag_field="kind"):
-    """A root that is a plain directory."""
-
-    path: str
-
-
-Rootfs = Overlay | Directory
+__all__ = [
+    "EXIT_FILE", "SOCKET", "AttachedClient", "ClientOptions", "Directory", "ExecRequest", "Exit", "Log", "Overlay",
+    "Rootfs", "StartRequest", "Started", "Step",
+]
 
 
 class Log(msgspec.Struct):

@@ -16,10 +16,9 @@ from sampan.jobs.forkserver import Channel
 from sampan.linux import process, userns
 from sampan.linux.cgroup import Host, stats
 from sampan.oci import runtime as oci
-from sampan.runtime import container
-from sampan.runtime.operation import Operation
-from sampan.runtime.root import BindRoot, MountOverlay
-from sampan.shim.execs import Execs, read_filter, reap, resize
+from sampan.runtime import container, newborn
+from sampan.runtime.newborn import Newborn
+from sampan.shim.execs import Execs, reap, resize
 from sampan.shim.log import LogFile, now
 from sampan.shim.loop import BROKEN, READ, Loop
 from sampan.shim.messages import (
@@ -28,30 +27,40 @@ from sampan.shim.messages import (
     ClientOptions,
     ExecRequest,
     Exit,
-    Overlay,
     Started,
     StartRequest,
 )
 from sampan.shim.stdio import Stdio
+from sampan.shim.warm import warm
 
 _LINGER = 10.0  # seconds a client may make no progress taking the last output
+
+
+_WAITING: list[Newborn] = []  # of this process alone: filled by `prepare` in a spare, taken by its one job
+
+
+def prepare() -> None:
+    """A spare of the launcher gets ready: nobody may look into it, and its container's first process waits."""
+    process.set_name("sampan-shim")
+    process.prctl(process.PR_SET_DUMPABLE, 0)
+    warm(1)
+    _WAITING.append(newborn.create(newborn.USUAL, warm=warm))
 
 
 def run(channel: Channel, args: dict[str, Any], fds: list[int]) -> dict[str, Any]:
     """The launcher's job "shim". Ends when the container has ended and its clients have everything."""
     request = msgspec.convert(args, StartRequest)
-    process.set_name("sampan-shim")
-    process.prctl(process.PR_SET_DUMPABLE, 0)
     os.setsid()
     os.umask(0o077)
-    return Shim(channel.sock, request).run(fds)
+    return Shim(channel.sock, request, _WAITING).run(fds)
 
 
 class Shim:
     """`control` are the engines' connections: the one that asked for the start, and any that came later."""
 
-    def __init__(self, sock: socket.socket, request: StartRequest) -> None:
+    def __init__(self, sock: socket.socket, request: StartRequest, waiting: list[Newborn]) -> None:
         self._request = request
+        self._waiting = waiting
         self._loop = Loop()
         self._control = [sock]
         self._listener: socket.socket | None = None
@@ -82,9 +91,10 @@ class Shim:
             self._stdio.attach(socket.socket(fileno=fd), options)
         self._listener = _listen(self._directory)
         try:
+            host = msgspec.convert(request.cgroup_host, Host)
             running = container.start(
-                request.spec, _root(request), msgspec.convert(request.cgroup_host, Host), joined,
-                self._stdio.child, read_filter(request.seccomp), request.init,
+                request.spec, request.rootfs, request.directory, host, joined, self._stdio.child, request.seccomp,
+                request.init, self._waiting.pop() if self._waiting else None,
             )
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
@@ -224,14 +234,6 @@ class Shim:
 def _wants_user_namespace(spec: oci.Spec) -> bool:
     kinds = spec.linux.namespaces if spec.linux else []
     return any(namespace.type == "user" and not namespace.path for namespace in kinds)
-
-
-def _root(request: StartRequest) -> Operation:
-    """The root is attached on the run directory: it exists, is ours, and nothing in it is needed inside."""
-    rootfs = request.rootfs
-    if isinstance(rootfs, Overlay):
-        return MountOverlay(tuple(rootfs.lower), rootfs.upper, rootfs.work, request.directory)
-    return BindRoot(rootfs.path, request.directory)
 
 
 def _make_directory(path: str) -> int:

@@ -12,10 +12,11 @@ from sampan.linux.cgroup import Host
 from sampan.oci import runtime as oci
 from sampan.runtime import identity, plan
 from sampan.runtime.kernel import JoinCgroup
+from sampan.runtime.newborn import Work
 from sampan.runtime.operation import Step
-from sampan.runtime.root import MountOverlay
+from sampan.runtime.rootfs import Overlay, operation
 from sampan.shim.log import now
-from sampan.shim.messages import ClientOptions, ExecRequest, Exit, Overlay, Started, StartRequest
+from sampan.shim.messages import ClientOptions, ExecRequest, Exit, Started, StartRequest
 
 
 def warm(rounds: int) -> None:
@@ -24,9 +25,11 @@ def warm(rounds: int) -> None:
         request = msgspec.convert(msgspec.to_builtins(_sample()), StartRequest)
         spec = request.spec
         host = msgspec.convert(request.cgroup_host, Host)
-        root = MountOverlay(("/l",), "/u", "/w", "/r")
-        work = plan.make(spec, root, JoinCgroup("a/b", (3,)), host, {"network": 3})
-        steps = [Step(type(operation).__name__, operation.describe(), 1) for operation in work.inside]
+        work = msgspec.convert(
+            msgspec.to_builtins(Work(spec, request.rootfs, "/r", host, "", False, ["stdio"])), Work
+        )
+        todo = plan.make(spec, operation(work.rootfs, "/r"), JoinCgroup("a/b", (3,)), host, {"network": 3})
+        steps = [Step(type(each).__name__, each.describe(), 1) for each in todo.inside]
         assert spec.process is not None
         identity.final_sets(spec.process.capabilities)
         identity.last_cap()

@@ -29,6 +29,10 @@ class Host(msgspec.Struct, frozen=True):
     v2_controllers: list[str] = []
     v2_freezer: bool = False
 
+    def without_v2(self) -> Host:
+        """The v1 hierarchies alone: on a hybrid host v2 holds no limits, and moving into it is slow."""
+        return Host("v1", self.v1) if self.v1 else self
+
 
 def detect() -> Host:
     """Look at this process's mounts. Raises Unsupported when no cgroup file system is mounted."""

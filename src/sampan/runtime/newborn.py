@@ -1,0 +1,141 @@
+"""A process born in the new namespaces, waiting to be told which container it is.
+
+It can be cloned ahead of any request: the clone, the copying of page tables and the page faults after it are the
+largest part of a start, and none of it depends on the request. When one comes, the work arrives as a message with its
+descriptors, and the newborn becomes the container's init stage (init.py).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NoReturn
+
+import msgspec
+
+from sampan.errors import InvalidArgument
+from sampan.jobs import channel as wire
+from sampan.linux import clone, process
+from sampan.linux.cgroup import Host
+from sampan.oci import runtime as oci
+from sampan.runtime import identity, init, plan
+from sampan.runtime.kernel import JoinCgroup
+from sampan.runtime.rootfs import Rootfs, operation
+
+USUAL = clone.NEWPID | clone.NEWNS | clone.NEWUTS | clone.NEWIPC
+
+
+class Work(msgspec.Struct):
+    """What a newborn is to become. `fds` says what each descriptor of the message is: "stdio" (three, in order),
+    "cgroup" (files to join by), or the kind of a namespace to enter.
+    """
+
+    spec: oci.Spec
+    rootfs: Rootfs
+    mount_at: str
+    host: Host
+    seccomp: str
+    with_init: bool
+    fds: list[str]
+
+
+@dataclass
+class Newborn:
+    """A waiting child. `flags` are the namespaces it was born in."""
+
+    pid: int
+    pidfd: int
+    sync: socket.socket
+    flags: int
+
+    def end(self) -> None:
+        """Kill it and take its exit; nothing of it is left."""
+        self.sync.close()
+        end(self.pid, self.pidfd)
+
+
+def create(
+    flags: int, v2_cgroup: int | None = None, pid_namespace: int = -1, warm: Callable[[int], None] | None = None
+) -> Newborn:
+    """clone3 into new namespaces, a v2 cgroup and, if one is given, an existing pid namespace. Closes `v2_cgroup`.
+
+    setns of a pid namespace decides where children are born, we stay where we are. Raises OSError.
+    """
+    def child(sync: socket.socket) -> NoReturn:
+        if warm is not None:
+            warm(1)
+        _wait(sync)
+
+    pid, pidfd, sync = clone_child(flags, pid_namespace, v2_cgroup, child)
+    return Newborn(pid, pidfd, sync, flags)
+
+
+def clone_child(
+    flags: int, pid_namespace: int, v2_cgroup: int | None, child: Callable[[socket.socket], None]
+) -> tuple[int, int, socket.socket]:
+    """clone3 with a socket between the two: `child` runs in the new process with its end and must not return.
+
+    Returns (pid, pidfd, our end); closes `v2_cgroup`.
+    """
+    ours, theirs = wire.pair()
+    own = -1
+    try:
+        if pid_namespace >= 0:
+            own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+            clone.setns(pid_namespace, clone.NEWPID)
+        pid, pidfd = clone.clone3(flags, -1 if v2_cgroup is None else v2_cgroup)
+        if pid == 0:
+            child(theirs)
+            os._exit(127)
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        if own >= 0:
+            clone.setns(own, clone.NEWPID)
+            os.close(own)
+        if v2_cgroup is not None:
+            os.close(v2_cgroup)
+        theirs.close()
+    return pid, pidfd, ours
+
+
+def _wait(sync: socket.socket) -> NoReturn:
+    process.die_with_parent(signal.SIGKILL)
+    process.close_all_but([sync.fileno()])
+    received = wire.receive(sync)
+    if received is None:
+        os._exit(0)
+    init.guarded(sync, lambda: _begin(sync, *received))
+
+
+def _begin(sync: socket.socket, message: dict[str, object], fds: list[int]) -> None:
+    work = msgspec.convert(message, Work)
+    spec = work.spec
+    if spec.process is None or spec.linux is None:
+        raise InvalidArgument("the spec has no process or no linux section")
+    given = list(zip(work.fds, fds, strict=True))
+    stdio = [fd for kind, fd in given if kind == "stdio"]
+    joined = {kind: fd for kind, fd in given if kind not in ("stdio", "cgroup")}
+    join = JoinCgroup(spec.linux.cgroups_path, tuple(fd for kind, fd in given if kind == "cgroup"))
+    what = plan.make(spec, operation(work.rootfs, work.mount_at), join, work.host, joined)
+    sets, warnings = identity.final_sets(spec.process.capabilities)
+    setup = init.ProcessSetup(
+        spec.process, sets, identity.last_cap(), identity.read_filter(work.seccomp), (stdio[0], stdio[1], stdio[2]),
+        what.console, work.with_init, joined.get("user", -1),
+        [(entry.container_id, entry.host_id, entry.size) for entry in spec.linux.uid_mappings],
+    )
+    init.perform_and_become(sync, what.inside, setup, warnings)
+
+
+def end(pid: int, pidfd: int) -> None:
+    """Kill a child of ours and take its exit; closes the pidfd."""
+    try:
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    os.waitpid(pid, 0)
+    os.close(pidfd)
