@@ -9,6 +9,8 @@ from sampan.api.response import NO_CONTENT, OK, Response
 from sampan.api.router import Route
 from sampan.errors import InvalidArgument, Unsupported
 
+WARNING = b"Sampan-Warning"
+
 
 async def containers(call: Call) -> Response:
     query = call.query
@@ -42,13 +44,24 @@ async def start(call: Call) -> Response:
 
 
 async def stop(call: Call) -> Response:
-    await call.engine.containers.stop(call.name, call.query.integer("t"), call.query.optional("signal"))
-    return NO_CONTENT
+    return _warned(
+        await call.engine.containers.stop(call.name, call.query.integer("t"), call.query.optional("signal"))
+    )
 
 
 async def restart(call: Call) -> Response:
-    await call.engine.containers.restart(call.name, call.query.integer("t"), call.query.optional("signal"))
-    return NO_CONTENT
+    return _warned(
+        await call.engine.containers.restart(call.name, call.query.integer("t"), call.query.optional("signal"))
+    )
+
+
+def _warned(warnings: list[str]) -> Response:
+    """Docker's answer has no place for warnings; a header of our own has, and other clients do not mind it."""
+    return Response(204, headers=tuple((WARNING, _one_line(text)) for text in warnings))
+
+
+def _one_line(text: str) -> bytes:
+    return " ".join(text.split()).encode("ascii", "replace")
 
 
 async def kill(call: Call) -> Response:
