@@ -57,7 +57,8 @@ async def create(call: Call) -> Response | None:
     """Import (`fromSrc`) or pull (`fromImage`)."""
     query = call.query
     if source := query.text("fromSrc"):
-        return await _import(call, source)
+        await _import(call, source)
+        return None
     name, tag = query.text("fromImage"), query.text("tag")
     if not name:
         raise InvalidArgument("an image to pull (fromImage) or a source to import (fromSrc) is missing")
@@ -91,7 +92,8 @@ async def save(call: Call) -> None:
 
 
 async def push(call: Call) -> Response:
-    call.engine.images.push(call.name)
+    tag = call.query.text("tag")
+    call.engine.images.push(f"{call.name}:{tag}" if tag else call.name)
 
 
 async def search(call: Call) -> Response:

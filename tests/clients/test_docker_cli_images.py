@@ -1,0 +1,154 @@
+"""The docker command and docker-py on images: import, list, history, inspect, tag, save, load, remove, prune, build."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import docker
+import pytest
+
+from served import Served, busybox, served, tar
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Served]:
+    with served(21) as engine:
+        engine.docker("import", "-c", 'CMD ["sh"]', "-c", "LABEL tier=base", "-m", "made here", "-", "box:v1",
+                      input=busybox())
+        yield engine
+
+
+@pytest.fixture(autouse=True)
+def only_the_base_image(engine: Served) -> Iterator[None]:
+    yield
+    for name in engine.docker("images", "--format", "{{.Repository}}:{{.Tag}}").out.split():
+        if name != "box:v1" and "<none>" not in name:
+            engine.docker("rmi", "-f", name)
+    engine.docker("image", "prune", "-f")
+    engine.docker("builder", "prune", "-af")
+
+
+def test_import_prints_the_id_and_inspect_shows_the_changes(engine: Served) -> None:
+    image = engine.inspect("box:v1")
+    assert image["Id"].startswith("sha256:") and image["RepoTags"] == ["box:v1"]
+    assert image["Config"]["Cmd"] == ["sh"] and image["Config"]["Labels"] == {"tier": "base"}
+    assert image["Comment"] == "made here" and image["Os"] == "linux" and image["Size"] > 100_000
+    again = engine.docker("import", "-", "other:v1", input=busybox({"etc/x": "y"})).out
+    assert again.strip() == engine.inspect("other:v1")["Id"]
+    assert engine.docker("inspect", "-f", "{{.RootFS.Type}} {{len .RootFS.Layers}}", "box:v1").out == "layers 1\n"
+
+
+def test_images_and_history_print_properly(engine: Served) -> None:
+    header, *rows = engine.docker("images", "--digests", "--no-trunc").out.splitlines()
+    assert header.split() == ["REPOSITORY", "TAG", "DIGEST", "IMAGE", "ID", "CREATED", "SIZE"]
+    assert len(rows) == 1 and rows[0].split()[:2] == ["box", "v1"] and "MB" in rows[0]
+    rows = engine.docker("history", "--no-trunc", "box:v1").out.splitlines()
+    assert len(rows) == 2 and rows[1].endswith("made here") and "MB" in rows[1]
+    assert engine.docker("images", "-q", "--filter", "label=tier=base").out == engine.docker("images", "-q").out
+    assert engine.docker("images", "-q", "nothing*").out == ""
+    refused = engine.docker("images", "--filter", "colour=red", check=False)
+    assert refused.status == 1 and "invalid filter 'colour'" in refused.err
+
+
+def test_tag_untag_and_removal(engine: Served) -> None:
+    engine.docker("tag", "box:v1", "registry.example:5000/team/box:v2")
+    assert engine.inspect("registry.example:5000/team/box:v2")["RepoTags"] == [
+        "box:v1", "registry.example:5000/team/box:v2",
+    ]
+    assert engine.docker("rmi", "registry.example:5000/team/box:v2").out == \
+        "Untagged: registry.example:5000/team/box:v2\n"
+    missing = engine.docker("rmi", "nope", check=False)
+    assert missing.status == 1 and "No such image: nope:latest" in missing.err
+    assert engine.docker("rmi", "-f", "nope", check=False).status == 0
+
+
+def test_save_and_load(engine: Served, tmp_path: Path) -> None:
+    engine.docker("tag", "box:v1", "copy:v1")
+    image_id = engine.inspect("copy:v1")["Id"]
+    archive = tmp_path / "box.tar"
+    engine.docker("save", "-o", str(archive), "copy:v1")
+    engine.docker("rmi", "copy:v1")
+    assert engine.docker("load", "-i", str(archive)).out == "Loaded image: copy:v1\n"
+    assert engine.inspect("copy:v1")["Id"] == image_id
+    missing = engine.docker("save", "-o", str(tmp_path / "x.tar"), "nope", check=False)
+    assert missing.status == 1 and "No such image: nope:latest" in missing.err
+    broken = engine.docker("load", input=archive.read_bytes()[:100_000], check=False)
+    assert broken.status == 1 and broken.err.strip()
+
+
+def test_what_needs_a_registry_says_so(engine: Served) -> None:
+    for command in (["pull", "alpine"], ["push", "box:v1"], ["search", "alpine"]):
+        refused = engine.docker(*command, check=False)
+        assert refused.status == 1 and "no registry support" in refused.err
+    unknown = engine.docker("run", "--rm", "alpine", "true", check=False)
+    assert unknown.status == 125 and "there is no image alpine:latest on this host" in unknown.err
+
+
+@pytest.mark.parametrize(("args", "data", "message"), [
+    (["-", "Upper"], b"", "must be lowercase"),
+    (["-", "x:y"], b"not a tar at all" * 100, "invalid tar header"),
+    (["-c", "RUN true", "-", "x:y"], b"", "RUN is not a valid change command"),
+])
+def test_imports_that_fail(engine: Served, args: list[str], data: bytes, message: str) -> None:
+    failed = engine.docker("import", *args, input=data or tar({"a": "b"}), check=False)
+    assert failed.status == 1 and message in failed.err
+    assert len(engine.docker("images", "-aq").out.split()) == 1
+
+
+def test_build_with_cache_and_errors(engine: Served, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("content")
+    (tmp_path / "Dockerfile").write_text(
+        "FROM box:v1\nENV A=1\nCOPY file /file\nRUN cat /file > /copy\nCMD cat /copy\n"
+    )
+    first = engine.docker("build", "-t", "made:v1", "--label", "x=y", ".", cwd=tmp_path).out
+    assert "Step 1/6 : FROM box:v1" in first and "Successfully tagged made:v1" in first and "Using cache" not in first
+    again = engine.docker("build", "-q", "-t", "made:v2", "--label", "x=y", ".", cwd=tmp_path).out.strip()
+    assert again == engine.inspect("made:v1")["Id"]
+    assert engine.docker("build", "--label", "x=y", ".", cwd=tmp_path).out.count("Using cache") == 5
+    assert engine.docker("run", "--rm", "made:v1").out == "content"
+    assert engine.inspect("made:v1")["Config"]["Labels"] == {"tier": "base", "x": "y"}
+    (tmp_path / "Dockerfile").write_text("FROM box:v1\nRUN exit 7\n")
+    failed = engine.docker("build", ".", cwd=tmp_path, check=False)
+    assert failed.status == 7 and "returned a non-zero code: 7" in failed.err
+    (tmp_path / "Dockerfile").write_text("FROM box:v1\nNONSENSE x\n")
+    failed = engine.docker("build", ".", cwd=tmp_path, check=False)
+    assert failed.status == 1 and "Dockerfile:2" in failed.err
+    (tmp_path / "Dockerfile").write_text("FROM box:v1\nCOPY ../secret /\n")
+    assert engine.docker("build", ".", cwd=tmp_path, check=False).status == 1
+
+
+def test_docker_py(engine: Served) -> None:
+    client = docker.DockerClient(base_url=f"unix://{engine.socket}")
+    try:
+        image = client.images.get("box:v1")
+        assert image.tags == ["box:v1"] and image.labels == {"tier": "base"} and image.attrs["Config"]["Cmd"] == ["sh"]
+        assert [it.id for it in client.images.list(filters={"label": "tier=base"})] == [image.id]
+        assert image.history()[0]["Comment"] == "made here"
+        assert image.tag("py", "v1") and client.images.get("py:v1").id == image.id
+        data = b"".join(image.save(named=True))
+        client.images.remove("py:v1")
+        assert [it.id for it in client.images.load(data)] == [image.id]
+        with pytest.raises(docker.errors.ImageNotFound, match="No such image"):
+            client.images.get("nope")
+        with pytest.raises(docker.errors.NotFound, match="no registry support"):
+            client.images.pull("alpine")
+        assert client.images.prune()["SpaceReclaimed"] == 0
+    finally:
+        client.close()
+
+
+def test_events_of_images(engine: Served) -> None:
+    since = f"{time.time():.9f}"
+    engine.docker("tag", "box:v1", "told:v1")
+    engine.docker("rmi", "told:v1")
+    lines = engine.docker(
+        "events", "--since", since, "--until", f"{time.time():.9f}", "--filter", "type=image", "--format", "{{json .}}"
+    ).out.splitlines()
+    events = [json.loads(line) for line in lines]
+    assert [(event["Action"], event["Actor"]["Attributes"]["name"]) for event in events] == [
+        ("tag", "told:v1"), ("untag", "told:v1"),
+    ]
+    assert events[0]["id"] == engine.inspect("box:v1")["Id"]
