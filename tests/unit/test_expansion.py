@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from sampan.build.expansion import MAX_RESULT, ExpansionError, Rules, expand, expand_words
 
 VALUES = {
-    "HOME": "/root", "EMPTY": "", "X": "foo bar", "FILE": "archive.tar.gz", "STR": "foobarbaz", "Q": "a'b\"c", "_u1": "u",
+    "HOME": "/root", "EMPTY": "", "X": "foo bar", "FILE": "archive.tar.gz", "STR": "foobarbaz", "Q": "a'b\"c",
+    "_u1": "u",
 }
 
 
@@ -29,9 +30,11 @@ VALUES = {
         ("${NOPE:-\\}}", "}"), ("${HOME?msg}", "/root"), ("${NOPE:-}", ""),
         ("${FILE#*.}", "tar.gz"), ("${FILE##*.}", "gz"), ("${FILE%.*}", "archive.tar"), ("${FILE%%.*}", "archive"),
         ("${FILE#archive}", ".tar.gz"), ("${FILE#x}", "archive.tar.gz"), ("${FILE%?z}", "archive.tar."),
-        ("${NOPE#x}", ""), ("${STR#f*b}", "arbaz"), ("${STR##f*b}", "az"), ("${STR%b*}", "foobar"), ("${STR%%b*}", "foo"),
+        ("${NOPE#x}", ""), ("${STR#f*b}", "arbaz"), ("${STR##f*b}", "az"), ("${STR%b*}", "foobar"),
+        ("${STR%%b*}", "foo"),
         ("${STR#\\*}", "foobarbaz"),
-        ("${STR/b/X}", "fooXarbaz"), ("${STR//b/X}", "fooXarXaz"), ("${STR/b*r/-}", "foo-baz"), ("${STR//[/x}", "foobarbaz"),
+        ("${STR/b/X}", "fooXarbaz"), ("${STR//b/X}", "fooXarXaz"), ("${STR/b*r/-}", "foo-baz"),
+        ("${STR//[/x}", "foobarbaz"),
         ("${STR/ba?/\\/}", "foo/baz"), ("${NOPE/a/b}", ""), ("${STR//b/}", "fooaraz"), ("${STR/$NOPE/b}", "bfoobarbaz"),
     ],
 )
@@ -98,4 +101,5 @@ def test_any_text_expands_or_is_one_error(text: str) -> None:
             joined = expand(text, VALUES, rules)
         except ExpansionError:
             continue
-        assert "".join(expand_words(text, VALUES, rules)).replace(" ", "") in joined.replace(" ", "") or rules.keep_quotes
+        assert "".join(expand_words(text, VALUES, rules)).replace(" ", "") in joined.replace(" ",
+            "") or rules.keep_quotes

@@ -127,13 +127,14 @@ class Cache:
 
     def _write(self, step: CachedStep) -> None:
         path = self._path(step.key)
+        new = f"{path}.new"
         try:
-            with open(path + ".new", "wb") as file:
+            with open(new, "wb") as file:
                 file.write(msgspec.json.encode(step))
-            os.rename(path + ".new", path)
+            os.rename(new, path)
         except OSError:
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(path + ".new")
+                os.unlink(new)
             raise
 
     def _drop(self, key: str) -> None:

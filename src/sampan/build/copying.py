@@ -67,11 +67,27 @@ class Target:
         except NotADirectoryError as error:
             raise InvalidArgument(f"cannot copy to non-directory: {path}") from error
 
+    def _locate(self, path: str) -> tuple[int, str]:
+        """Where a file called `path` ends up: the fd of the directory, made if missing, and the name in it."""
+        place = path
+        for _ in range(paths.MAX_LINKS):
+            parent = place.rstrip("/").rpartition("/")[0] or "/"
+            os.close(self._ensure(parent))
+            directory, name = paths.open_parent(self._root, place)
+            try:
+                target = os.readlink(name, dir_fd=directory)
+            except OSError as error:
+                if error.errno in (errno.EINVAL, errno.ENOENT):  # no symlink; nothing yet
+                    return directory, name
+                os.close(directory)
+                raise
+            os.close(directory)
+            place = target if target.startswith("/") else f"{parent}/{target}"
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+
     def file(self, source: int, status: os.stat_result, path: str) -> None:
         """The regular file behind the fd `source` to `path`; a symlink there is followed, as a shell's `>` does."""
-        parent = path.rstrip("/").rpartition("/")[0]
-        os.close(self._ensure(parent or "/"))
-        directory, name = paths.open_parent(self._root, path, follow=True)
+        directory, name = self._locate(path)
         try:
             self._regular(source, status, directory, name, path)
         finally:
@@ -79,8 +95,7 @@ class Target:
 
     def text(self, data: bytes, path: str) -> None:
         """A new file with this content, 0644: a heredoc."""
-        os.close(self._ensure(path.rstrip("/").rpartition("/")[0] or "/"))
-        directory, name = paths.open_parent(self._root, path, follow=True)
+        directory, name = self._locate(path)
         try:
             self._clear(directory, name, path)
             with open(os.open(name, _NEW, 0o600, dir_fd=directory), "wb", buffering=0) as file:

@@ -1,4 +1,4 @@
-"""The build's work on files, each a job of the worker: `(channel, args, fds) -> result`.
+"""The build's work on files, each a job of the worker (`python -m sampan.build.jobs FD` serves them alone).
 
 Everything is made in the build's own directory below the store's tmp/ and becomes a layer by rename; what a killed job
 leaves there goes with that directory.
@@ -25,7 +25,7 @@ from sampan.image.layout import Layout
 from sampan.image.stream import Source as Stream
 from sampan.image.tar.read import Reader
 from sampan.image.unpack import Rules, Unpacker
-from sampan.jobs.forkserver import Channel, Job
+from sampan.jobs.forkserver import Channel, Job, main
 from sampan.linux import paths
 
 _PIECE = 1 << 16
@@ -257,3 +257,7 @@ def _layer(layout: Layout, upper: str) -> dict[str, Any]:
             return {"layer": None}
     ref, _ = layer.commit(layout, upper, move=True)
     return {"layer": None if ref.diff_id == layer.EMPTY_DIFF_ID else msgspec.to_builtins(ref)}
+
+
+if __name__ == "__main__":
+    main(JOBS, bound=True)
