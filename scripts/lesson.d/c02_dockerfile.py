@@ -33,7 +33,7 @@ def tell(lesson: Lesson) -> None:
     changed = show("echo '<p>changed</p>' >> httpd/index.html\nsampan build -t httpd:v2 httpd", only=BUILDS, shown=30)
     ran = [command for command, cached in _steps(changed.text).items() if not cached]
     page.claim("after one file changed the expensive RUN still comes from the cache",
-               changed.status == 0 and not any(command.startswith("RUN") and "apt-get" in command for command in ran), ran)
+               changed.status == 0 and not any("apt-get" in command for command in ran), ran)
     page.claim("the COPY of that file and what follows it are built again",
                any(command.startswith("COPY") for command in ran), ran)
     page.claim("which makes another image", _image_id(changed.text) not in ("", _image_id(first.text)))

@@ -16,4 +16,5 @@ def tell(lesson: Lesson) -> None:
                   "--pids-limit 100 \\\n    httpd:v1")
     page.claim("its id", re.search(r"^[0-9a-f]{64}$", result.text, re.MULTILINE) is not None, result.text)
     result = show("sampan ps --format 'table {{.Names}}\\t{{.Image}}\\t{{.Status}}\\t{{.Ports}}'")
-    page.claim("it is up, and a port of the host leads to it", "Up " in result.text and f"{lesson.port}->80/tcp" in result.text)
+    page.claim("it is up, and a port of the host leads to it",
+               "Up " in result.text and f"{lesson.port}->80/tcp" in result.text, result.text)

@@ -16,8 +16,9 @@ def tell(lesson: Lesson) -> None:
     page.claim("the page comes from inside the container", result.status == 0 and "<" in result.text, result.text)
 
     result = show("sampan exec web cat /etc/os-release | head -1; sampan exec web sh -c 'echo /*'")
-    files = [word for word in result.text.split() if word.startswith("/")]
-    page.claim("it has a file system of its own", "/etc" in files and set(files) != {f"/{name}" for name in os.listdir("/")})
+    files = {word for word in result.text.split() if word.startswith("/")}
+    host = {f"/{name}" for name in os.listdir("/")}
+    page.claim("it has a file system of its own", "/etc" in files and files != host, files)
     result = show("sampan exec web cat /proc/1/comm")
     page.claim("process 1 is the program of the image, not the host's init",
                result.text == "apache2" != Path("/proc/1/comm").read_text().strip(), result.text)

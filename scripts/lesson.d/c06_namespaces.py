@@ -17,13 +17,14 @@ def tell(lesson: Lesson) -> None:
          f"for ns in {names}; do\n"
          "    printf '%-7s host %-22s web %s\\n' $ns $(readlink /proc/self/ns/$ns /proc/$pid/ns/$ns); done")
     pid = lesson.pid("web")
-    for kind in PRIVATE:
-        if not os.path.exists(f"/proc/self/ns/{kind}"):
+    have = os.listdir("/proc/self/ns")
+    for kind in PRIVATE + ON_REQUEST:
+        if kind not in have:
             page.cannot_show(f"the {kind} namespace", "this kernel does not have it")
-    private = [kind for kind in PRIVATE if os.path.exists(f"/proc/self/ns/{kind}") and _of(pid, kind) != _of("self", kind)]
-    page.claim(f"{', '.join(PRIVATE)}: its own", private == list(PRIVATE), private)
-    page.claim("user and time: the host's, until asked for",
-               all(_of(pid, kind) == _of("self", kind) for kind in ON_REQUEST if os.path.exists(f"/proc/self/ns/{kind}")))
+    other = [kind for kind in PRIVATE if kind in have and _of(pid, kind) != _of("self", kind)]
+    page.claim(f"{', '.join(PRIVATE)}: its own", other == [kind for kind in PRIVATE if kind in have], other)
+    same = [kind for kind in ON_REQUEST if kind in have and _of(pid, kind) == _of("self", kind)]
+    page.claim("user and time: the host's, until asked for", same == [k for k in ON_REQUEST if k in have], same)
     result = show("sampan run --rm --pid host --uts host busybox readlink /proc/self/ns/pid /proc/self/ns/uts")
     page.claim("--pid host, --uts host: the host's world instead",
                result.text.split() == [_of("self", "pid"), _of("self", "uts")], result.text)

@@ -21,7 +21,7 @@ def _look(lesson: Lesson) -> None:
     page = lesson.page
     pid = lesson.pid("web")
     groups = Groups.of(pid)
-    lesson.shell.show(f"cat /proc/$(sampan inspect -f '{{{{.State.Pid}}}}' web)/cgroup", shown=6)
+    lesson.shell.show("cat /proc/$(sampan inspect -f '{{.State.Pid}}' web)/cgroup", shown=6)
     for name, wanted, flag in (("memory", str(256 << 20), "--memory 256m"), ("cpu", "", "--cpus 0.5"),
                                ("cpuset", "0", "--cpuset-cpus 0"), ("pids", "100", "--pids-limit 100")):
         path = groups.find(name)
@@ -36,7 +36,8 @@ def _look(lesson: Lesson) -> None:
 def _memory(lesson: Lesson) -> None:
     page, show = lesson.page, lesson.shell.show
     page.pause("They bite. A program that takes 64 MB where 16 are allowed:")
-    result = show("sampan run --name hog --memory 16m busybox dd if=/dev/zero of=/dev/null bs=64M count=1; echo status $?")
+    result = show("sampan run --name hog --memory 16m busybox \\\n"
+                  "    dd if=/dev/zero of=/dev/null bs=64M count=1; echo status $?")
     page.claim("it is killed: status 137 is 128 + 9, SIGKILL", result.text.endswith("status 137"), result.text)
     result = show("sampan inspect -f '{{.State.OOMKilled}} {{.State.Error}}' hog")
     page.claim("and inspect says that the memory limit of this container was the reason",
@@ -61,12 +62,14 @@ def _cpu(lesson: Lesson) -> None:
     pid = lesson.pid("burn")
     groups = Groups.of(pid)
     share = _share(groups, until_throttled=True)
-    page.claim(f"by the cgroup's own accounting it used {share:.2f} of a CPU in {SECONDS} seconds", 0.05 < share < 0.56, share)
+    page.claim(f"by the cgroup's own accounting it used {share:.2f} of a CPU in {SECONDS} seconds",
+               0.05 < share < 0.56, share)
     page.claim(f"and was made to wait {groups.times_throttled()} times", groups.times_throttled() > 0)
     allowed = next(line.split()[1] for line in Path(f"/proc/{pid}/status").read_text().splitlines()
                    if line.startswith("Cpus_allowed_list"))
     page.claim("the cpuset pins it: it may run on CPU 0 only", allowed == "0", allowed)
-    result = show("sampan stats --no-stream --format 'table {{.Name}}\\t{{.CPUPerc}}\\t{{.MemUsage}}\\t{{.PIDs}}' burn web")
+    result = show("sampan stats --no-stream burn web \\\n"
+                  "    --format 'table {{.Name}}\\t{{.CPUPerc}}\\t{{.MemUsage}}\\t{{.PIDs}}'")
     row = next((line.split() for line in result.lines if line.startswith("burn")), ["", "0%"])
     page.claim("stats shows the same, live", 5 < float(row[1].rstrip("%")) < 58, row)
     result = show("sampan update --cpus 0.1 --memory 64m --memory-swap 64m burn")

@@ -11,17 +11,18 @@ def tell(lesson: Lesson) -> None:
     ids = lesson.shell.ask("sampan ps -aq --no-trunc").split()
     lesson.watch.marks |= set(ids)
     result = show("sampan rm web hog deaf polite")
-    page.claim("no container is left", result.status == 0 and (not lesson.own or lesson.shell.ask("sampan ps -aq") == ""))
+    left = lesson.shell.ask("sampan ps -aq")
+    page.claim("no container is left", result.status == 0 and (left == "" or not lesson.own), left)
     show("sampan rmi httpd:stable httpd:v1 httpd:v2", shown=6)
     result = show("sampan system prune --force --all" if lesson.own else "sampan image prune --force", shown=6)
     if lesson.own:
         page.claim("no image is left", result.status == 0 and lesson.shell.ask("sampan images -q") == "")
         page.command("kill $(cat pid)")
         page.claim("the engine ends in order", stop_engine(lesson) == 0, lesson.engine and lesson.engine.returncode)
-        left = lesson.watch.left()
+        remains = lesson.watch.left()
         for thing in lesson.watch.others()[:5]:
             page.note(f"new on this host meanwhile, not by this lesson: {thing}")
         for kind in ("processes", "mounts", "cgroups", "network devices", "nft tables", "settings"):
-            page.claim(f"{kind}: as before", kind not in left, ", ".join(sorted(left.get(kind, ()))))
+            page.claim(f"{kind}: as before", kind not in remains, ", ".join(sorted(remains.get(kind, ()))))
     else:
         lesson.shell.ask("sampan rmi debian busybox")

@@ -1,4 +1,4 @@
-"""The host before and after: what a container engine could leave behind, listed; what is new is this lesson's or not."""
+"""The host before and after: all that a container engine could leave behind, and whether it is this lesson's."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Watch:
         )
 
     def left(self, seconds: float = 5) -> dict[str, frozenset[str]]:
-        """New things of ours by kind. The kernel removes a dead container's devices a moment later: we wait for that."""
+        """New things of ours by kind. The kernel removes a dead container's devices a moment later: waits for that."""
         deadline = time.monotonic() + seconds
         self._read_monitor(0)
         while (remains := self._ours()) and deadline > time.monotonic():
@@ -45,7 +45,8 @@ class Watch:
 
     def others(self) -> list[str]:
         now = take()
-        return sorted(thing for kind in KINDS for thing in now[kind] - self.before[kind] if not self._is_ours(kind, thing))
+        news = ((kind, thing) for kind in KINDS for thing in now[kind] - self.before[kind])
+        return sorted(f"{kind}: {thing}" for kind, thing in news if not self._is_ours(kind, thing))
 
     def close(self) -> None:
         self._monitor.kill()

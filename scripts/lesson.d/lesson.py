@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import os
 import shutil
 import signal
@@ -83,7 +84,7 @@ def start_engine(lesson: Lesson) -> None:
     began = time.monotonic()
     with open(directory / "engine.log", "wb") as log:
         lesson.engine = subprocess.Popen(
-            [CHECKOUT / ".venv/bin/sampan", "serve", "-H", address, *(word for pair in options.items() for word in pair)],
+            [f"{CHECKOUT}/.venv/bin/sampan", "serve", "-H", address, *itertools.chain(*options.items())],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=directory, start_new_session=True,
         )
     while not _answers(address.removeprefix("unix://")):

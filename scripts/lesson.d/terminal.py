@@ -10,7 +10,7 @@ import select
 import struct
 import termios
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]|\x1b\][^\x07]*\x07|\r")
 
@@ -18,7 +18,7 @@ CONTROL = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]|\x1b\][^\x07]*\x07|\r")
 class Terminal:
     """A command on a pseudo terminal of its own. `text` is all that appeared, without control sequences."""
 
-    def __init__(self, argv: Sequence[str], environment: Mapping[str, str], rows: int, columns: int) -> None:
+    def __init__(self, argv: list[str], environment: Mapping[str, str], rows: int, columns: int) -> None:
         self.text = ""
         self._seen = 0
         self.pid, self._fd = pty.fork()
