@@ -136,7 +136,7 @@ def _write_pidfile(path: str) -> None:
     except FileNotFoundError:
         old = ""
     if old.isdigit() and int(old) != os.getpid() and os.path.isdir(f"/proc/{old}"):
-        raise CommandFailed(f"{path} names process {old}, which runs: stop it, or remove the file if it is not Sampan's")
+        raise CommandFailed(f"{path} names process {old}, which runs: stop it, or remove the file")
     with open(path, "w", encoding="ascii") as file:
         file.write(f"{os.getpid()}\n")
 
