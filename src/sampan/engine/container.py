@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from sampan.engine import lifecycle
@@ -24,7 +26,8 @@ class Container:
         self.record = record
         self.lock = asyncio.Lock()
         self.shim: ShimClient | None = None
-        self.starting: asyncio.Task[Any] | None = None
+        self.keeps = 0
+        self.lower: list[str] = []  # a build step's layers, topmost first; others have theirs in the record
         self.restart: asyncio.TimerHandle | None = None
         self.backoff = 0.0  # seconds before the last automatic restart
         self.early: list[AttachedClient] = []  # attached before the start
@@ -69,7 +72,7 @@ class Container:
             return answer
         waiter = (condition, answer)
         self._waiters.append(waiter)
-        answer.add_done_callback(lambda _: waiter in self._waiters and self._waiters.remove(waiter))
+        answer.add_done_callback(lambda _: self._waiters.remove(waiter))
         return answer
 
     def tell(self, *conditions: str, error: str = "") -> None:
@@ -83,6 +86,15 @@ class Container:
 
     def _status(self) -> dict[str, Any]:
         return {"StatusCode": self.record.exit_code}
+
+    @contextlib.contextmanager
+    def keep(self) -> Iterator[None]:
+        """While a restart stops it, `--rm` does not remove it."""
+        self.keeps += 1
+        try:
+            yield
+        finally:
+            self.keeps -= 1
 
     def take_early(self) -> list[AttachedClient]:
         """The clients that attached before the start; whoever takes them passes on or closes their sockets."""

@@ -8,12 +8,15 @@ from sampan.engine import record
 from sampan.engine.container import Container
 from sampan.engine.events import Events
 from sampan.engine.index import Index
+from sampan.engine.networks import Networks
 from sampan.engine.options import Options
+from sampan.engine.spec import Facts
 from sampan.engine.state import State
 from sampan.engine.trash import Trash
 from sampan.engine.volumes import Volumes
 from sampan.image.store import Store
 from sampan.jobs.client import ForkServer
+from sampan.linux import seccomp
 from sampan.linux.cgroup import Host
 from sampan.network.bridge import BridgeNetwork
 
@@ -31,8 +34,11 @@ class Context:
     store: Store
     network: BridgeNetwork
     volumes: Volumes
+    networks: Networks
     trash: Trash
     cgroups: Host
+    facts: Facts
+    seccomp: seccomp.Cache
 
     def save(self, container: Container) -> None:
         """Make the record as it is now survive this engine. Raises OutOfSpace."""

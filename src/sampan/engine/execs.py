@@ -12,7 +12,7 @@ from sampan.engine import request
 from sampan.engine.container import Container
 from sampan.engine.context import Context
 from sampan.errors import Conflict, InvalidArgument, NotFound, SampanError, StartFailed
-from sampan.shim.messages import AttachedClient
+from sampan.shim.messages import AttachedClient, ExecRequest
 
 KIND = "exec"
 _KEPT = 64  # ended ones that a container's clients may still ask about
@@ -117,7 +117,9 @@ class Execs:
         self._ctx.publish(container, f"exec_create: {' '.join(command)}", execID=new.id)
         return {"Id": new.id}
 
-    async def start(self, id: str, client: AttachedClient | None, tty: bool, size: tuple[int, int] | None = None) -> None:
+    async def start(
+        self, id: str, client: AttachedClient | None, tty: bool, size: tuple[int, int] | None = None
+    ) -> None:
         """Run it, its stdio on the client's connection (which is taken) or nowhere. Returns once the program runs.
 
         `size`: rows and columns of its terminal. Raises NotFound, Conflict, StartFailed (126, 127).
@@ -141,7 +143,7 @@ class Execs:
         await self._run(container, wanted, asked, client)
 
     async def _run(
-        self, container: Container, wanted: Exec, asked: request.ExecRequest, client: AttachedClient | None
+        self, container: Container, wanted: Exec, asked: ExecRequest, client: AttachedClient | None
     ) -> None:
         assert container.shim is not None
         self._table.save(wanted)  # before it runs: a new engine must know whose it is

@@ -1,4 +1,4 @@
-"""/etc/hostname, /etc/hosts and /etc/resolv.conf of a container: written at each start, bind-mounted over the image's."""
+"""A container's /etc/hostname, /etc/hosts and /etc/resolv.conf: written at each start, mounted over the image's."""
 
 from __future__ import annotations
 

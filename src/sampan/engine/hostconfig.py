@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, TypedDict
 
 import msgspec
@@ -157,7 +158,7 @@ class Config(TypedDict, total=False):
 
 
 SHM_SIZE = 64 << 20
-_BY_KIND: dict[str, Any] = {
+_DEFAULTS: dict[str, Any] = {
     "Binds": None, "ContainerIDFile": "", "NetworkMode": "default", "PortBindings": {}, "AutoRemove": False,
     "VolumeDriver": "", "VolumesFrom": None, "ConsoleSize": [0, 0], "CapAdd": None, "CapDrop": None, "Dns": [],
     "DnsOptions": [], "DnsSearch": [], "ExtraHosts": None, "GroupAdd": None, "IpcMode": "private", "Cgroup": "",
@@ -180,12 +181,11 @@ _NOT_YET = ("Links", "DeviceRequests", "StorageOpt")
 def host_config(given: Any) -> dict[str, Any]:
     """The HostConfig that is kept and inspected. Raises InvalidArgument, with the member's name."""
     said: dict[str, Any] = dict(convert(given if given is not None else {}, HostConfig, "HostConfig"))
-    kept = {name: list(default) if isinstance(default, list) else default for name, default in _BY_KIND.items()}
+    kept: dict[str, Any] = copy.deepcopy(_DEFAULTS)
     kept |= {name: value for name, value in said.items() if value is not None}
     for name in ("CapAdd", "CapDrop"):
         if isinstance(kept[name], str):
             kept[name] = [kept[name]]
-    kept["PortBindings"] = dict(kept["PortBindings"])
     kept["IpcMode"] = kept["IpcMode"] or "private"
     kept["ShmSize"] = kept["ShmSize"] or SHM_SIZE
     kept["NetworkMode"] = kept["NetworkMode"] or "default"

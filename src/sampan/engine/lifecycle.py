@@ -95,7 +95,7 @@ def check(action: str, state: str, name: str, id: str) -> None:
     if words is None:
         return
     kind: type[SampanError] = Conflict if words else NotModified
-    raise kind(words.format(name=name, id=id) or f"Container {name} is already {'started' if action == 'start' else 'stopped'}")
+    raise kind(words.format(name=name, id=id) or f"container {name} is {state} already")
 
 
 def follows(state: str, next_state: str) -> bool:

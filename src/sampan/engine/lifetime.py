@@ -20,7 +20,7 @@ from sampan.engine.container import Container
 from sampan.engine.context import KIND, Context
 from sampan.engine.execs import ExecTable
 from sampan.errors import NotFound, SampanError, StartFailed
-from sampan.shim.client import ShimClient
+from sampan.shim.client import OnEvent, ShimClient
 from sampan.shim.messages import Exit
 
 log = logging.getLogger(__name__)
@@ -80,16 +80,14 @@ class Lifetime:
     async def _launch(self, container: Container, connection: networking.Connection) -> ShimClient:
         ctx, record = self._ctx, container.record
         files.write(ctx.directory(container.id), record, ctx.network.gateway)
-        namespaces = request.join(ctx, record)
-        try:
-            asked = request.make(ctx, record, namespaces)
+        with request.joined(ctx, record) as namespaces:
+            asked, warnings = request.make(ctx, record, namespaces, container.lower)
             ctx.save(container)
+            for warning in warnings:
+                log.warning("container %s: %s", container.name, warning)
             return await ShimClient.launch(
-                ctx.launcher, asked, connection.netns_fd, container.take_early(),
-                lambda event: self._on_event(container, event),
+                ctx.launcher, asked, connection.netns_fd, container.take_early(), self.listener(container)
             )
-        finally:
-            namespaces.close()
 
     def began(self, container: Container, shim: ShimClient) -> None:
         """Its program runs, since just now or since before this engine."""
@@ -129,6 +127,10 @@ class Lifetime:
 
     # -- ending
 
+    def listener(self, container: Container) -> OnEvent:
+        """What a shim's client tells of its container."""
+        return lambda event: self._on_event(container, event)
+
     def _on_event(self, container: Container, event: dict[str, Any]) -> None:
         kind = event["event"]
         if kind == "exited":
@@ -139,7 +141,7 @@ class Lifetime:
             self.soon(self.lost(container))
 
     async def lost(self, container: Container) -> None:
-        """The shim is gone. It may have left word of the end; else it was killed, and what it was parent of goes too."""
+        """The shim is gone. It may have left word of the end; else it was killed, and its children go too."""
         ctx = self._ctx
         container.shim = None
         end = remains.read_exit(ctx.run_directory(container.id))
@@ -171,10 +173,16 @@ class Lifetime:
         if restarts:
             self._restart_later(container, ran)
         container.tell("not-running", "next-exit")
-        if record.auto_remove:
+        if record.auto_remove and not container.keeps:
             self.discard(container, volumes=True)
         else:
             self._save(container)
+
+    def restart_soon(self, container: Container) -> None:
+        """Start a container that an earlier engine knew, by its policy."""
+        if container.record.status != lifecycle.RESTARTING:
+            container.move(lifecycle.RESTARTING)
+        self._restart_later(container, 0.0)
 
     def _restart_later(self, container: Container, ran: float) -> None:
         container.backoff = restart.delay(container.backoff, ran)
@@ -219,13 +227,13 @@ class Lifetime:
         if volumes:
             for mount in record.mounts:
                 if mount.anonymous:
-                    self.soon(self._remove_volume(mount.name))
+                    self._remove_volume(mount.name)
         ctx.publish(container, "destroy")
         container.tell("removed", "next-exit", "not-running")
 
-    async def _remove_volume(self, name: str) -> None:
+    def _remove_volume(self, name: str) -> None:
         try:
-            await self._ctx.volumes.remove(name, force=True)
+            self._ctx.volumes.remove(name, force=True)
         except SampanError as error:  # somebody else uses it by its name, as they may
             log.info("%s", error)
 

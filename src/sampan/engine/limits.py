@@ -18,20 +18,11 @@ def check(host_config: Mapping[str, Any]) -> list[str]:
     _memory(host_config)
     _cpu(host_config)
     _sets(host_config)
-    if not -1000 <= host_config.get("OomScoreAdj", 0) <= 1000:
-        raise InvalidArgument(
-            f"Invalid value {host_config['OomScoreAdj']}, range for oom score adj is [-1000, 1000]"
-        )
     if host_config.get("ShmSize", 0) < 0:
         raise InvalidArgument("SHM size can not be less than 0")
     weight = host_config.get("BlkioWeight", 0)
     if weight and not 10 <= weight <= 1000:
         raise InvalidArgument("Range of blkio weight is from 10 to 1000")
-    for limit in host_config.get("Ulimits") or ():
-        if limit.get("Hard", 0) != -1 and limit.get("Soft", 0) > limit.get("Hard", 0):
-            raise InvalidArgument(
-                f"ulimit soft limit must be less than or equal to hard limit: {limit['Soft']} > {limit.get('Hard', 0)}"
-            )
     return _warnings(host_config)
 
 

@@ -18,7 +18,10 @@ def check(policy: dict[str, Any] | None, auto_remove: bool = False) -> dict[str,
     name = str((policy or {}).get("Name") or NO)
     count = (policy or {}).get("MaximumRetryCount") or 0
     if name not in (NO, ALWAYS, UNLESS_STOPPED, ON_FAILURE):
-        raise InvalidArgument(f"invalid restart policy: unknown policy '{name}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'")
+        raise InvalidArgument(
+            f"invalid restart policy: unknown policy '{name}'; use one of 'no', 'always', 'on-failure', or "
+            "'unless-stopped'"
+        )
     if not isinstance(count, int):
         raise InvalidArgument("invalid restart policy: maximum retry count is not a number")
     if count < 0:

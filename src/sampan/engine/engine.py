@@ -1,0 +1,128 @@
+"""The engine: everything wired together, without HTTP."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import resource
+
+from sampan.build.builder import Builder
+from sampan.engine.builds import Builds
+from sampan.engine.containers import Containers
+from sampan.engine.context import Context
+from sampan.engine.events import Events
+from sampan.engine.execs import Execs, ExecTable
+from sampan.engine.images import Images
+from sampan.engine.index import Index
+from sampan.engine.lifetime import Lifetime
+from sampan.engine.networks import Networks
+from sampan.engine.options import Options
+from sampan.engine.recovery import Recovery
+from sampan.engine.spec import facts
+from sampan.engine.state import State
+from sampan.engine.step_runner import StepRunner
+from sampan.engine.system import System
+from sampan.engine.trash import Trash
+from sampan.engine.volumes import Volumes
+from sampan.errors import SampanError
+from sampan.image.store import Store
+from sampan.jobs.client import ForkServer
+from sampan.linux import cgroup, seccomp
+from sampan.network.bridge import BridgeNetwork
+
+log = logging.getLogger(__name__)
+
+
+class Engine:
+    """`await start()`, then use the services; `await close()` leaves the containers running."""
+
+    def __init__(self, options: Options) -> None:
+        """Takes the data root for itself. Raises Conflict when another engine has it, Internal for a broken state."""
+        self.options = options
+        _make_directories(options)
+        self.state = State(options.data_root / "state.db")
+        try:
+            self._wire(options)
+        except BaseException:
+            self.state.close()
+            raise
+
+    def _wire(self, options: Options) -> None:
+        self.launcher = ForkServer("sampan.shim.launcher")
+        self.worker = ForkServer("sampan.engine.worker")
+        self.events = Events()
+        index = Index()
+        store = Store(options.data_root)
+        trash = Trash(options.trash, self.worker)
+        self.networks = Networks(self.state, options, index)
+        self.volumes = Volumes(self.state, options.data_root / "volumes", trash, self.worker, self.events, index)
+        cgroups = cgroup.detect()
+        self.context = ctx = Context(
+            options=options, state=self.state, events=self.events, index=index, launcher=self.launcher,
+            worker=self.worker, store=store, network=BridgeNetwork(options.bridge, options.bip, options.pool_size),
+            volumes=self.volumes, networks=self.networks, trash=trash, cgroups=cgroups,
+            facts=facts.read(cgroups), seccomp=seccomp.Cache(str(options.data_root / "seccomp")),
+        )
+        table = ExecTable(ctx)
+        self._life = Lifetime(ctx, table)
+        self._recovery = Recovery(ctx, self._life, table)
+        self.containers = Containers(ctx, self._life, table)
+        self.execs = Execs(ctx, table)
+        builder = Builder(store, self.worker, StepRunner(ctx, self._life), options.data_root)
+        self.images = Images(store, self.worker, self.events, index, builder.cache.layers)
+        self.builds = Builds(builder, self.images, self.events)
+        self.system = System(
+            options, self.state, index, self.events, ctx.cgroups, self.containers, self.images, self.volumes,
+            self.builds,
+        )
+
+    async def start(self) -> None:
+        """Start the helpers, find what runs, bring up the network. Raises Conflict for an address range in use."""
+        os.umask(0o022)
+        self.launcher.start()
+        self.worker.start()
+        _raise_file_limit()
+        try:
+            await self._recovery.run()
+        except BaseException:
+            await self.close()
+            raise
+        if self.context.store.leftovers:
+            self._life.soon(self._sweep_images())
+        for problem in [*self.context.store.problems, *self.context.network.warnings]:
+            log.warning("%s", problem)
+        gc.collect()
+        gc.freeze()  # what is here now stays: no collection needs to look at it again
+
+    async def _sweep_images(self) -> None:
+        store = self.context.store
+        try:
+            await self.worker.run("image.sweep", {"data_root": store.layout.root, "names": store.leftovers})
+        except SampanError as error:
+            log.warning("half-made images could not be removed: %s", error)
+
+    async def close(self) -> None:
+        """Let go of everything. Containers run on, with their network; the next engine finds them."""
+        running = any(container.alive for container in self.context.index)
+        await self._life.close()
+        self.context.trash.close()
+        await self.context.network.close(keep=running)
+        self.launcher.close()
+        self.worker.close()
+        self.state.close()
+
+
+def _raise_file_limit() -> None:
+    """A descriptor or two per container. After the launcher was started: containers keep the limits we were given."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _make_directories(options: Options) -> None:
+    for path, mode in (
+        (options.data_root, 0o711), (options.exec_root, 0o755), (options.containers, 0o710), (options.trash, 0o700),
+        (options.runs, 0o700),
+    ):
+        path.mkdir(parents=True, exist_ok=True)
+        os.chmod(path, mode)

@@ -1,0 +1,44 @@
+"""Pause and unpause: the cgroup's freezer. It may take a while when a process is busy in the kernel: in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+
+from sampan.engine import lifecycle
+from sampan.engine.container import Container
+from sampan.engine.context import Context
+from sampan.linux.cgroup import Group
+
+
+async def pause(ctx: Context, container: Container) -> None:
+    """Raises Conflict for a container that does not run or is paused, Unavailable if it cannot be frozen."""
+    async with container.lock:
+        container.check("pause")
+        await asyncio.to_thread(_group(ctx, container).freeze)
+        if container.record.status != lifecycle.RUNNING:
+            return  # killed while it froze
+        container.move(lifecycle.PAUSED)
+        ctx.save(container)
+        ctx.publish(container, "pause")
+
+
+async def unpause(ctx: Context, container: Container) -> None:
+    """Raises Conflict for a container that is not paused."""
+    async with container.lock:
+        container.check("unpause")
+        await asyncio.to_thread(_group(ctx, container).thaw)
+        if container.record.status != lifecycle.PAUSED:
+            return
+        container.move(lifecycle.RUNNING)
+        ctx.save(container)
+        ctx.publish(container, "unpause")
+
+
+async def thaw_for_signal(ctx: Context, container: Container) -> None:
+    """A frozen process sees no signal, on a v1 host not even SIGKILL."""
+    if container.record.status == lifecycle.PAUSED:
+        await unpause(ctx, container)
+
+
+def _group(ctx: Context, container: Container) -> Group:
+    return Group.open(ctx.cgroups, ctx.cgroup_path(container.id))
