@@ -53,8 +53,8 @@ def test_namespaces_are_its_own() -> None:
 def test_steps_of_the_start_are_recorded() -> None:
     async def test(made: Box) -> None:
         shim = await made.start(["true"])
-        names = [step.name for step in shim.started.steps]
-        assert names[:3] == ["Cgroup", "Clone", "Init"]
+        names = [step.name for step in shim.report.steps]
+        assert names[:2] == ["Cgroup", "Plan"]
         assert "MountOverlay" in names and names[-1] == "EnterRoot"
         await made.exited()
 

@@ -18,6 +18,7 @@ from sampan.linux import process
 from sampan.linux.cgroup import detect
 from sampan.oci import runtime as oci
 from sampan.runtime import container
+from sampan.runtime.newborn import Work
 from sampan.runtime.rootfs import Directory
 
 _TELLING = ("import", "ctypes.dlopen", "open", "os.listdir", "os.scandir", "subprocess.Popen")
@@ -45,13 +46,12 @@ def main() -> None:
     spec = make_spec(make_process(["true"], user=oci.User(username="sailor")), cgroup)
     near, far = os.pipe()
     null = os.open("/dev/null", os.O_RDWR)
-    running = container.start(
-        spec, Directory(str(directory / "root")), str(directory / "mount"), detect().without_v2(), {}, (null, far, far)
-    )
+    work = Work(spec, Directory(str(directory / "root")), str(directory / "mount"), detect().without_v2())
+    running = container.start(work, {}, (null, far, far))
     os.close(far)
     sys.stdout.write(os.read(near, 65536).decode())
     os.waitpid(running.pid, 0)
-    running.group.remove()
+    container.remove_group(work)
 
 
 main()

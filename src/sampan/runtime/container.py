@@ -4,83 +4,81 @@ from __future__ import annotations
 
 import os
 import socket
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import msgspec
 
-from sampan.errors import Internal, StartFailed, from_message
+from sampan.errors import Internal, NotFound, StartFailed, from_message
 from sampan.jobs import channel as wire
 from sampan.linux import clone, userns
-from sampan.linux.cgroup import Group, Host
+from sampan.linux.cgroup import Group
 from sampan.oci import runtime as oci
 from sampan.runtime import newborn, plan
 from sampan.runtime.newborn import Newborn, Work
-from sampan.runtime.operation import Step
-from sampan.runtime.rootfs import Rootfs
+from sampan.runtime.operation import Recorder, Report
 
 Stdio = tuple[int, int, int]
 
 
 @dataclass
 class Running:
-    """A container's process 1, its program running. `console` is the near end of its terminal or -1."""
+    """A container's process 1, its program running. `console` is the near end of its terminal or -1.
+
+    `report` is the JSON of a Report, `warnings` came after it. Nothing here is decoded that need not be: a shim
+    lives long, and every page it touches is its own from then on.
+    """
 
     pid: int
     pidfd: int
     console: int
-    group: Group
+    report: str
     warnings: list[str]
-    steps: list[Step]
 
 
-@dataclass
-class _Recorder:
-    steps: list[Step] = field(default_factory=list)
-    begin: int = field(default_factory=time.perf_counter_ns)
+def start_waiting(child: Newborn, work: str, joined: dict[str, int], stdio: Stdio) -> Running:
+    """Hand the work (JSON of Work) to a newborn; it makes its cgroup itself. Returns once the user's program runs.
 
-    def done(self, name: str, detail: str) -> None:
-        now = time.perf_counter_ns()
-        self.steps.append(Step(name, detail, (now - self.begin) // 1000))
-        self.begin = now
-
-
-def start(
-    spec: oci.Spec, rootfs: Rootfs, mount_at: str, host: Host, joined: dict[str, int], stdio: Stdio,
-    seccomp: str = "", with_init: bool = False, waiting: Newborn | None = None,
-) -> Running:
-    """Make the cgroup, clone, let the init stage work, return once the user's program runs.
-
-    `joined` maps a namespace kind to the descriptor of an existing one; namespaces with a path in the spec are opened
-    here. `mount_at` is an existing directory of ours to attach the root on, in the container's mount namespace only.
-    `seccomp` is the path of a compiled filter or "". `waiting` is used if it was born in the right namespaces, else
-    ended. Raises StartFailed with everything undone: no process, no cgroup. The descriptors stay the caller's.
+    `joined` maps a namespace kind to the descriptor of an existing one. Raises StartFailed with everything undone: no
+    process, no cgroup. The descriptors stay the caller's.
     """
-    if spec.linux is None or spec.process is None:
+    try:
+        return _launch(child, work, ["stdio"] * 3 + list(joined), [*stdio, *joined.values()])
+    except BaseException:
+        undone = msgspec.json.decode(work, type=Work)
+        if undone.spec.linux is not None:
+            remove_group(undone)
+        raise
+
+
+def start(work: Work, joined: dict[str, int], stdio: Stdio) -> Running:
+    """The same without a newborn that fits: the cgroup is made first, so that one can be born in it (v2)."""
+    linux = work.spec.linux
+    if linux is None or work.spec.process is None:
         raise StartFailed("the spec has no process or no linux section")
-    recorder = _Recorder()
-    opened = _open_namespaces(spec.linux, joined)
+    recorder = Recorder()
+    opened = newborn.open_namespaces(linux, joined)
     fds = list(opened.values())
     group: Group | None = None
     try:
-        group = Group.create(host, spec.linux.cgroups_path)
-        warnings = group.apply(spec.linux.resources) if spec.linux.resources else []
-        recorder.done("Cgroup", f"make cgroup {spec.linux.cgroups_path} and set its limits")
+        group, warnings = newborn.make_group(linux, work.host, recorder)
         join_fds = group.open_join_fds()
         fds += join_fds
         entered = joined | opened
-        child, waiting = _newborn(spec.linux, entered, group, waiting), None
-        recorder.done("Clone", f"a process in {_kinds(child.flags)} namespaces of its own")
+        flags = plan.clone_flags(linux, entered)
+        with _time_namespace(flags, linux.time_offsets):
+            v2_cgroup = group.open_v2_fd()
+            child = newborn.create(flags & ~clone.NEWTIME, v2_cgroup, entered.get("pid", -1))
+        recorder.done("Clone", f"a process in {_kinds(flags)} namespaces of its own")
         kinds = ["stdio"] * 3 + ["cgroup"] * len(join_fds) + list(entered)
-        work = Work(spec, rootfs, mount_at, host, seccomp, with_init, kinds)
-        running = _launch(child, work, [*stdio, *join_fds, *entered.values()], group, recorder)
-        running.warnings[:0] = warnings
+        text = msgspec.json.encode(work).decode()
+        running = _launch(child, text, kinds, [*stdio, *join_fds, *entered.values()])
+        report = msgspec.json.decode(running.report, type=Report)
+        whole = Report(group.paths(), warnings + report.warnings, recorder.steps + report.steps)
+        running.report = msgspec.json.encode(whole).decode()
         return running
     except BaseException:
-        if waiting is not None:
-            waiting.end()
         if group is not None:
             group.remove()
         raise
@@ -88,16 +86,29 @@ def start(
         close(fds)
 
 
-def _newborn(linux: oci.Linux, entered: dict[str, int], group: Group, waiting: Newborn | None) -> Newborn:
-    """The one that waits if it fits, else a new one: in a v2 cgroup from birth, where there is one."""
-    flags = plan.clone_flags(linux, entered)
-    v2_cgroup = group.open_v2_fd()
-    if waiting is not None:
-        if waiting.flags == flags and v2_cgroup is None and "pid" not in entered:
-            return waiting
-        waiting.end()
-    with _time_namespace(flags, linux.time_offsets):
-        return newborn.create(flags & ~clone.NEWTIME, v2_cgroup, entered.get("pid", -1))
+def open_group(work: Work) -> Group:
+    """The cgroup of a container that was started with `work`. Raises NotFound."""
+    assert work.spec.linux is not None
+    return Group.open(work.host, work.spec.linux.cgroups_path)
+
+
+def remove_group(work: Work) -> None:
+    """Remove it if it is there. Raises as Group.remove does."""
+    try:
+        group = open_group(work)
+    except NotFound:
+        return
+    group.remove()
+
+
+def is_usual(work: Work, joined: Iterable[str]) -> bool:
+    """Whether a newborn that waits can become this container."""
+    linux = work.spec.linux
+    if linux is None or work.host.v2:
+        return False
+    named = {namespace.type: 0 for namespace in linux.namespaces if namespace.path} | dict.fromkeys(joined, 0)
+    kinds = {namespace.type for namespace in linux.namespaces}
+    return plan.clone_flags(linux, named) == newborn.USUAL and "pid" not in named and "user" not in kinds
 
 
 def _kinds(flags: int) -> str:
@@ -116,25 +127,12 @@ def close(fds: Iterable[int]) -> None:
         os.close(fd)
 
 
-def _open_namespaces(linux: oci.Linux, joined: dict[str, int]) -> dict[str, int]:
-    opened: dict[str, int] = {}
+def _launch(child: Newborn, work: str, kinds: list[str], fds: list[int]) -> Running:
     try:
-        for namespace in linux.namespaces:
-            if namespace.path and namespace.type not in joined:
-                opened[namespace.type] = os.open(namespace.path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        close(opened.values())
-        raise StartFailed(f"cannot join the {namespace.type} namespace {namespace.path}: {error.strerror}") from error
-    return opened
-
-
-def _launch(child: Newborn, work: Work, fds: list[int], group: Group, recorder: _Recorder) -> Running:
-    try:
-        wire.send(child.sync, msgspec.to_builtins(work), fds)
-        steps, warnings, console = await_exec(child.sync)
-        recorder.done("Init", "from its work's arrival to the program's first instruction")
+        wire.send(child.sync, {"work": work, "fds": kinds}, fds)
+        report, warnings, console = await_exec(child.sync)
         child.sync.close()
-        return Running(child.pid, child.pidfd, console, group, warnings, recorder.steps + steps)
+        return Running(child.pid, child.pidfd, console, report, warnings)
     except BaseException:
         child.end()
         raise
@@ -162,27 +160,23 @@ def _time_namespace(flags: int, offsets: dict[str, dict[str, int]]) -> Iterator[
         os.close(own)
 
 
-def await_exec(sync: socket.socket) -> tuple[list[Step], list[str], int]:
-    """Follow the init stage to its end: (steps, warnings, console or -1). Raises the error it reports."""
-    steps: list[Step] = []
+def await_exec(sync: socket.socket) -> tuple[str, list[str], int]:
+    """Follow the init stage to its end: (report, later warnings, console or -1). Raises the error it reports."""
+    report = ""
     warnings: list[str] = []
     console = -1
-    ready = False
     try:
         while (received := wire.receive(sync)) is not None:
             message, fds = received
             console = fds[0] if fds else console
             if "error" in message:
                 raise from_message(message["error"])
-            if "ready" in message:
-                ready = True
-                steps = msgspec.convert(message["ready"]["steps"], list[Step])
-                warnings += message["ready"]["warnings"]
+            report = message.get("ready", report)
             warnings += message.get("warnings", [])
-        if not ready:
+        if not report:
             raise Internal("the container's init stage ended without a word (was it killed by the memory limit?)")
     except BaseException:
         if console >= 0:
             os.close(console)
         raise
-    return steps, warnings, console
+    return report, warnings, console

@@ -6,7 +6,7 @@ what the plan names, and nothing of it is executed but the program asked for (SE
     shim                                   init stage
       │ clone3; the work, with descriptors ──▶│
       │                                       │ the plan: namespaces, mounts, devices, masks, pivot_root
-      │◀─ {"ready": {steps, warnings}} [pty] ─┤
+      │◀─ {"ready": Report} [pty] ──────── ─┤
       │                                       │ terminal, limits, capabilities, user, seccomp, execve
       │◀─ end of file: the program runs ──────┤  the socket is close-on-exec
       │◀─ {"error": …} ───────────────────────┤  or why not
@@ -34,7 +34,7 @@ from sampan.runtime import pid1, users
 from sampan.runtime.devices import OpenConsole
 from sampan.runtime.identity import BecomeUser, LoadSeccomp, NoNewPrivileges, SetRlimits
 from sampan.runtime.kernel import JoinNamespace
-from sampan.runtime.operation import Operation, OperationFailed, Stage, perform
+from sampan.runtime.operation import Operation, OperationFailed, Recorder, Report, Stage, perform
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -62,16 +62,17 @@ class ProcessSetup:
 def run(sync: socket.socket, plan: list[Operation], setup: ProcessSetup) -> NoReturn:
     """Do the plan, become the user's program. Never returns; what fails goes to the other side as one message."""
     process.close_all_but([sync.fileno(), *setup.stdio, *setup.keep])
-    guarded(sync, lambda: perform_and_become(sync, plan, setup, []))
+    guarded(sync, lambda: perform_and_become(sync, plan, setup, Report({}), Recorder()))
 
 
 def perform_and_become(
-    sync: socket.socket, plan: list[Operation], setup: ProcessSetup, warnings: list[str]
+    sync: socket.socket, plan: list[Operation], setup: ProcessSetup, report: Report, recorder: Recorder
 ) -> None:
-    """Apply a plan and become the user's program; returns only by an exception."""
-    stage = Stage(warnings=warnings)
-    perform(plan, stage)
-    _become(sync, stage, setup)
+    """Apply a plan and become the user's program; returns only by an exception. Completes `report` and sends it."""
+    stage = Stage(warnings=report.warnings)
+    perform(plan, stage, recorder)
+    report.steps = recorder.steps
+    _become(sync, stage, setup, report)
 
 
 def guarded(sync: socket.socket, act: Callable[[], None]) -> NoReturn:
@@ -97,7 +98,7 @@ def _report(sync: socket.socket, error: SampanError) -> None:
         os._exit(126)  # nobody is left to tell
 
 
-def _become(sync: socket.socket, stage: Stage, setup: ProcessSetup) -> None:
+def _become(sync: socket.socket, stage: Stage, setup: ProcessSetup, report: Report) -> None:
     spec = setup.process
     identity = users.resolve(spec.user, stage.root)
     environment = _environment(spec.env, identity.home)
@@ -122,11 +123,9 @@ def _become(sync: socket.socket, stage: Stage, setup: ProcessSetup) -> None:
         last += [*filters, become]  # without no_new_privs only CAP_SYS_ADMIN may load a filter
     os.umask(0o022 if spec.user.umask is None else spec.user.umask)
     masters = [console.master] if console is not None else []
-    steps = [msgspec.to_builtins(step) for step in stage.steps]
-    stage.steps = []
-    wire.send(sync, {"ready": {"steps": steps, "warnings": stage.warnings}}, masters)
+    wire.send(sync, {"ready": msgspec.json.encode(report).decode()}, masters)
     stage.warnings = []
-    perform(last, stage)
+    perform(last, stage, Recorder())
     if stage.warnings:
         wire.send(sync, {"warnings": stage.warnings})
     for target, fd in enumerate(stdio):

@@ -12,34 +12,34 @@ import signal
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import msgspec
 
-from sampan.errors import InvalidArgument
+from sampan.errors import InvalidArgument, StartFailed
 from sampan.jobs import channel as wire
 from sampan.linux import clone, process
-from sampan.linux.cgroup import Host
+from sampan.linux.cgroup import Group, Host
 from sampan.oci import runtime as oci
 from sampan.runtime import identity, init, plan
 from sampan.runtime.kernel import JoinCgroup
+from sampan.runtime.operation import Recorder, Report
 from sampan.runtime.rootfs import Rootfs, operation
 
 USUAL = clone.NEWPID | clone.NEWNS | clone.NEWUTS | clone.NEWIPC
 
 
 class Work(msgspec.Struct):
-    """What a newborn is to become. `fds` says what each descriptor of the message is: "stdio" (three, in order),
-    "cgroup" (files to join by), or the kind of a namespace to enter.
+    """What a newborn is to become. `mount_at` is an existing directory of ours to attach the root on, in the
+    container's mount namespace only; `seccomp` the path of a compiled filter or "".
     """
 
     spec: oci.Spec
     rootfs: Rootfs
     mount_at: str
     host: Host
-    seccomp: str
-    with_init: bool
-    fds: list[str]
+    seccomp: str = ""
+    with_init: bool = False
 
 
 @dataclass
@@ -112,15 +112,26 @@ def _wait(sync: socket.socket) -> NoReturn:
     init.guarded(sync, lambda: _begin(sync, *received))
 
 
-def _begin(sync: socket.socket, message: dict[str, object], fds: list[int]) -> None:
-    work = msgspec.convert(message, Work)
+def _begin(sync: socket.socket, message: dict[str, Any], fds: list[int]) -> None:
+    """Become the container. `message` is {"work": JSON of Work, "fds": what each descriptor is}: "stdio" (three, in
+    order), "cgroup" (files to join by; without any the cgroup is made here), or the kind of a namespace to enter.
+    """
+    recorder = Recorder()
+    work = msgspec.json.decode(message["work"], type=Work)
     spec = work.spec
     if spec.process is None or spec.linux is None:
         raise InvalidArgument("the spec has no process or no linux section")
-    given = list(zip(work.fds, fds, strict=True))
+    given = list(zip(message["fds"], fds, strict=True))
     stdio = [fd for kind, fd in given if kind == "stdio"]
     joined = {kind: fd for kind, fd in given if kind not in ("stdio", "cgroup")}
-    join = JoinCgroup(spec.linux.cgroups_path, tuple(fd for kind, fd in given if kind == "cgroup"))
+    joined |= open_namespaces(spec.linux, joined)
+    join_fds = [fd for kind, fd in given if kind == "cgroup"]
+    report = Report({})
+    if not join_fds:
+        group, report.warnings = make_group(spec.linux, work.host, recorder)
+        report.cgroups = group.paths()
+        join_fds = group.open_join_fds()
+    join = JoinCgroup(spec.linux.cgroups_path, tuple(join_fds))
     what = plan.make(spec, operation(work.rootfs, work.mount_at), join, work.host, joined)
     sets, warnings = identity.final_sets(spec.process.capabilities)
     setup = init.ProcessSetup(
@@ -128,7 +139,37 @@ def _begin(sync: socket.socket, message: dict[str, object], fds: list[int]) -> N
         what.console, work.with_init, joined.get("user", -1),
         [(entry.container_id, entry.host_id, entry.size) for entry in spec.linux.uid_mappings],
     )
-    init.perform_and_become(sync, what.inside, setup, warnings)
+    recorder.done("Plan", f"{len(what.inside)} operations from the spec")
+    report.warnings += warnings
+    init.perform_and_become(sync, what.inside, setup, report, recorder)
+
+
+def make_group(linux: oci.Linux, host: Host, recorder: Recorder) -> tuple[Group, list[str]]:
+    """The container's cgroup with its limits, and the host's warnings. Undone if it fails."""
+    group = Group.create(host, linux.cgroups_path)
+    try:
+        warnings = group.apply(linux.resources) if linux.resources else []
+    except BaseException:
+        group.remove()
+        raise
+    recorder.done("Cgroup", f"make cgroup {linux.cgroups_path} and set its limits")
+    return group, warnings
+
+
+def open_namespaces(linux: oci.Linux, joined: dict[str, int]) -> dict[str, int]:
+    """The namespaces that the spec names by path, by kind; the caller closes them. Raises StartFailed."""
+    opened: dict[str, int] = {}
+    for namespace in linux.namespaces:
+        if namespace.path and namespace.type not in joined:
+            try:
+                opened[namespace.type] = os.open(namespace.path, os.O_RDONLY | os.O_CLOEXEC)
+            except OSError as error:
+                for fd in opened.values():
+                    os.close(fd)
+                raise StartFailed(
+                    f"cannot join the {namespace.type} namespace {namespace.path}: {error.strerror}"
+                ) from error
+    return opened
 
 
 def end(pid: int, pidfd: int) -> None:

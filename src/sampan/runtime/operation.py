@@ -21,6 +21,27 @@ class Step(msgspec.Struct):
     error: str = ""
 
 
+class Report(msgspec.Struct):
+    """What an init stage tells of its work: cgroup directories by controller, warnings, timed operations."""
+
+    cgroups: dict[str, str]
+    warnings: list[str] = []
+    steps: list[Step] = []
+
+
+class Recorder:
+    """The flight recorder: what was done, and the microseconds since the last thing that was."""
+
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+        self._begin = time.perf_counter_ns()
+
+    def done(self, name: str, detail: str) -> None:
+        now = time.perf_counter_ns()
+        self.steps.append(Step(name, detail, (now - self._begin) // 1000))
+        self._begin = now
+
+
 @dataclass
 class Stage:
     """What the init stage has in hand while it works; every descriptor is close-on-exec.
@@ -34,7 +55,6 @@ class Stage:
     null: int = -1
     empty: int = -1
     warnings: list[str] = field(default_factory=list)
-    steps: list[Step] = field(default_factory=list)
 
     def null_device(self) -> int:
         """The host's /dev/null by descriptor, verified to be it (CVE-2025-31133). Only before the root is entered."""
@@ -64,15 +84,11 @@ class OperationFailed(Exception):
         self.errno = error.errno
 
 
-def perform(plan: Sequence[Operation], stage: Stage) -> None:
+def perform(plan: Sequence[Operation], stage: Stage, recorder: Recorder) -> None:
     """Apply a plan in order, recording each operation. Raises OperationFailed at the first that fails."""
-    clock = time.perf_counter_ns
     for operation in plan:
-        begin = clock()
         try:
             operation.apply(stage)
         except OSError as error:
             raise OperationFailed(operation, error) from error
-        stage.steps.append(
-            Step(type(operation).__name__, operation.describe(), (clock() - begin) // 1000)
-        )
+        recorder.done(type(operation).__name__, operation.describe())

@@ -13,8 +13,14 @@ import msgspec
 
 from sampan.errors import Internal, NotFound, Unavailable, from_message
 from sampan.jobs import channel as wire
-from sampan.jobs.client import ForkServer, Job
-from sampan.shim.messages import SOCKET, AttachedClient, ExecRequest, Started, StartRequest
+from sampan.jobs.client import ForkServer, Job, receive
+from sampan.linux.cgroup import Host
+from sampan.runtime.container import is_usual
+from sampan.runtime.newborn import Work
+from sampan.runtime.operation import Report
+from sampan.shim.messages import SOCKET, AttachedClient, ExecRequest, Setup, Started, StartRequest
+
+_PATIENCE = 5.0  # seconds for a shim to say that it is there
 
 OnEvent = Callable[[dict[str, Any]], None]
 
@@ -22,12 +28,15 @@ OnEvent = Callable[[dict[str, Any]], None]
 class ShimClient:
     """A running container's shim. `on_event` gets {"event": "exec_exited"|"exited"|"gone", …}; "gone" comes last.
 
-    `started` is what the shim said of the start; `pidfd` is the init process's, for signals that cannot hit another.
+    `started` and `report` are what was said of the start; `pidfd` is the init process's, for signals that cannot hit
+    another.
     """
 
     def __init__(self, sock: socket.socket, started: Started, pidfd: int, on_event: OnEvent, job: Job | None) -> None:
         self.started = started
         self.pidfd = pidfd
+        self.report = msgspec.json.decode(started.report, type=Report)
+        self.report.warnings += started.warnings
         self._sock = sock
         self._job = job
         self._on_event = on_event
@@ -50,12 +59,10 @@ class ShimClient:
 
         Raises StartFailed (125, 126, 127) with nothing left behind. The clients' sockets are taken and closed here.
         """
-        request.network = netns_fd is not None
-        request.clients = [client.options for client in clients]
         fds = [] if netns_fd is None else [netns_fd]
         fds += [client.sock.fileno() for client in clients]
         try:
-            job, received = await launcher.begin("shim", msgspec.to_builtins(request), fds)
+            job, received = await launcher.begin("shim", _split(request, netns_fd is not None, clients), fds)
         finally:
             for client in clients:
                 client.sock.close()
@@ -81,15 +88,15 @@ class ShimClient:
             _connect_in(sock, directory)
             wire.widen(sock)
             wire.send(sock, {"do": "status", "n": 0})
-            sock.settimeout(5)
-            received = await asyncio.to_thread(wire.receive, sock)
-        except OSError as error:
+            sock.setblocking(False)
+            async with asyncio.timeout(_PATIENCE):
+                received = await receive(sock)
+        except (OSError, TimeoutError) as error:
             sock.close()
             raise NotFound(f"no shim answers in {directory}: {error}") from error
         if received is None or not received[1]:
             sock.close()
             raise NotFound(f"no shim answers in {directory}")
-        sock.setblocking(False)
         return cls(sock, msgspec.convert(received[0]["started"], Started), received[1][0], on_event, None)
 
     async def exec(self, request: ExecRequest, client: AttachedClient | None) -> int:
@@ -182,6 +189,18 @@ class ShimClient:
             wire.send(self._sock, {"do": "ack", "id": exec_id})
         except OSError:
             return  # the shim is ending: it lets its clients go by itself
+
+
+def _split(request: StartRequest, network: bool, clients: Sequence[AttachedClient]) -> dict[str, Any]:
+    """The two parts of a start: the shim's, and the newborn's as text."""
+    host = msgspec.convert(request.cgroup_host, Host)
+    work = Work(request.spec, request.rootfs, request.directory, host, request.seccomp, request.init)
+    tty = bool(request.spec.process and request.spec.process.terminal)
+    setup = Setup(
+        request.id, request.directory, is_usual(work, ["network"] if network else []), tty, request.log,
+        request.open_stdin, request.stdin_once, network, [client.options for client in clients],
+    )
+    return {"setup": msgspec.to_builtins(setup), "work": msgspec.json.encode(work).decode()}
 
 
 def _settle(waiting: asyncio.Future[dict[str, Any]], message: dict[str, Any]) -> None:

@@ -31,7 +31,7 @@ class Execs:
     (`acknowledge`): a client that asks for the exit code at once must not hear "running".
     """
 
-    def __init__(self, loop: Loop, group: Group, tell: Callable[[dict[str, Any]], bool]) -> None:
+    def __init__(self, loop: Loop, group: Callable[[], Group], tell: Callable[[dict[str, Any]], bool]) -> None:
         self._loop = loop
         self._group = group
         self._tell = tell
@@ -45,7 +45,7 @@ class Execs:
         try:
             if sock is not None and request.client is not None:
                 stdio.attach(sock, request.client)
-            joined = enter.start(request.process, init_pidfd, init_pid, self._group, stdio.child, request.seccomp)
+            joined = enter.start(request.process, init_pidfd, init_pid, self._group(), stdio.child, request.seccomp)
         except BaseException:
             stdio.abandon()
             raise

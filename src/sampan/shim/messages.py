@@ -1,7 +1,7 @@
 """What the engine and a shim say to each other, over one SEQPACKET socket (jobs/channel.py).
 
     engine                                   shim
-      │ job "shim": StartRequest ──────────────▶│  fds: [network namespace], [client socket]…
+      │ job "shim": Setup, Work ────────────────▶│  fds: [network namespace], [client socket]…
       │◀── {"started": Started} + init's pidfd ─┤  the user's program is running
       │◀── {"error": …} ────────────────────────┤  … or could not be started; nothing is left of it
       │ {"do": "exec"|"attach"|"resize"|"status", "n": n, …} ─▶│  answered by {"re": n, …} or {"re": n, "error": …}
@@ -20,7 +20,6 @@ from dataclasses import dataclass
 import msgspec
 
 from sampan.oci import runtime as oci
-from sampan.runtime.operation import Step
 from sampan.runtime.rootfs import Directory, Overlay, Rootfs
 
 SOCKET = "shim.sock"
@@ -28,7 +27,7 @@ EXIT_FILE = "exit.json"
 
 __all__ = [
     "EXIT_FILE", "SOCKET", "AttachedClient", "ClientOptions", "Directory", "ExecRequest", "Exit", "Log", "Overlay",
-    "Rootfs", "StartRequest", "Started", "Step",
+    "Rootfs", "Setup", "StartRequest", "Started",
 ]
 
 
@@ -52,10 +51,10 @@ class ClientOptions(msgspec.Struct):
 
 
 class StartRequest(msgspec.Struct):
-    """Start a container. `directory` (EXEC_ROOT/containers/ID) is made by the shim and removed by the engine.
-
-    `cgroup_host` is `linux.cgroup.Host` as plain data; the group's path is `spec.linux.cgroups_path`.
-    `seccomp` is the path of the compiled filter, "" for none. `stdin_once`: close stdin when the first client leaves.
+    """Start a container, as the engine asks for it. `directory` (EXEC_ROOT/containers/ID) is made by the shim and
+    removed by the engine. `cgroup_host` is `linux.cgroup.Host` as plain data; the group's path is
+    `spec.linux.cgroups_path`. `seccomp` is the path of the compiled filter, "" for none. `stdin_once`: close stdin when
+    the first client leaves.
     """
 
     id: str
@@ -68,6 +67,20 @@ class StartRequest(msgspec.Struct):
     open_stdin: bool = False
     stdin_once: bool = False
     init: bool = False
+
+
+class Setup(msgspec.Struct):
+    """The shim's own part of a start; `usual`: a waiting newborn can become it. The newborn's part travels beside it,
+    as text: what the shim does not decode takes no memory of its own.
+    """
+
+    id: str
+    directory: str
+    usual: bool
+    tty: bool
+    log: Log | None = None
+    open_stdin: bool = False
+    stdin_once: bool = False
     network: bool = False  # a network namespace comes as the first descriptor
     clients: list[ClientOptions] = []
 
@@ -83,11 +96,13 @@ class ExecRequest(msgspec.Struct):
 
 
 class Started(msgspec.Struct):
+    """`report` is the JSON of a `runtime.operation.Report`; `warnings` came after it."""
+
     pid: int
     started_at: str  # RFC 3339, nanoseconds, UTC
-    cgroups: dict[str, str]  # controller → directory
+    micros: int  # from the request's arrival at the shim to the program's first instruction
+    report: str
     warnings: list[str] = []
-    steps: list[Step] = []
 
 
 class Exit(msgspec.Struct):

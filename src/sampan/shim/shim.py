@@ -6,6 +6,7 @@ import os
 import socket
 import struct
 import sys
+import time
 from typing import Any
 
 import msgspec
@@ -14,10 +15,10 @@ from sampan.errors import InvalidArgument, SampanError, StartFailed, to_message
 from sampan.jobs import channel as wire
 from sampan.jobs.forkserver import Channel
 from sampan.linux import process, userns
-from sampan.linux.cgroup import Host, stats
+from sampan.linux.cgroup import stats
 from sampan.oci import runtime as oci
 from sampan.runtime import container, newborn
-from sampan.runtime.newborn import Newborn
+from sampan.runtime.newborn import Newborn, Work
 from sampan.shim.execs import Execs, reap, resize
 from sampan.shim.log import LogFile, now
 from sampan.shim.loop import BROKEN, READ, Loop
@@ -27,8 +28,8 @@ from sampan.shim.messages import (
     ClientOptions,
     ExecRequest,
     Exit,
+    Setup,
     Started,
-    StartRequest,
 )
 from sampan.shim.stdio import Stdio
 from sampan.shim.warm import warm
@@ -43,23 +44,24 @@ def prepare() -> None:
     """A spare of the launcher gets ready: nobody may look into it, and its container's first process waits."""
     process.set_name("sampan-shim")
     process.prctl(process.PR_SET_DUMPABLE, 0)
-    warm(1)
     _WAITING.append(newborn.create(newborn.USUAL, warm=warm))
 
 
 def run(channel: Channel, args: dict[str, Any], fds: list[int]) -> dict[str, Any]:
     """The launcher's job "shim". Ends when the container has ended and its clients have everything."""
-    request = msgspec.convert(args, StartRequest)
     os.setsid()
     os.umask(0o077)
-    return Shim(channel.sock, request, _WAITING).run(fds)
+    return Shim(channel.sock, msgspec.convert(args["setup"], Setup), args["work"], _WAITING).run(fds)
 
 
 class Shim:
-    """`control` are the engines' connections: the one that asked for the start, and any that came later."""
+    """`work` is the JSON of the container's Work, decoded only when it is needed. The engines' connections are
+    `control`: the one that asked for the start, and any that came later.
+    """
 
-    def __init__(self, sock: socket.socket, request: StartRequest, waiting: list[Newborn]) -> None:
-        self._request = request
+    def __init__(self, sock: socket.socket, setup: Setup, work: str, waiting: list[Newborn]) -> None:
+        self._setup = setup
+        self._work = work
         self._waiting = waiting
         self._loop = Loop()
         self._control = [sock]
@@ -67,45 +69,52 @@ class Shim:
         self._directory = -1
 
     def run(self, fds: list[int]) -> dict[str, Any]:
-        request = self._request
-        self._directory = _make_directory(request.directory)
-        log = LogFile(request.log.path, request.log.max_size, request.log.max_files) if request.log else None
-        tty = bool(request.spec.process and request.spec.process.terminal)
-        self._stdio = Stdio(self._loop, tty, request.open_stdin, request.stdin_once, log)
+        begin = time.perf_counter_ns()
+        setup = self._setup
+        self._directory = _make_directory(setup.directory)
+        log = LogFile(setup.log.path, setup.log.max_size, setup.log.max_files) if setup.log else None
+        self._stdio = Stdio(self._loop, setup.tty, setup.open_stdin, setup.stdin_once, log)
         try:
-            self._start(fds)
+            self._running = self._start(fds)
         except BaseException:
             self._stdio.abandon()
-            _remove_directory(request.directory, self._directory)
+            _remove_directory(setup.directory, self._directory)
             raise
+        running = self._running
+        micros = (time.perf_counter_ns() - begin) // 1000
+        self._execs = Execs(self._loop, lambda: container.open_group(self._decoded()), self._tell)
+        self._started = Started(running.pid, now(), micros, running.report, running.warnings)
+        self._say(self._control[0], {"started": msgspec.to_builtins(self._started)}, [running.pidfd])
+        self._stdio.started(running.console)
         self._serve()
         return {}
 
-    def _start(self, fds: list[int]) -> None:
-        request = self._request
-        joined = {"network": fds.pop(0)} if request.network else {}
-        if _wants_user_namespace(request.spec):
-            assert request.spec.linux is not None
-            joined["user"] = userns.create(*container.id_maps(request.spec.linux))
-        for fd, options in zip(fds, request.clients, strict=True):
+    def _decoded(self) -> Work:
+        return msgspec.json.decode(self._work, type=Work)
+
+    def _start(self, fds: list[int]) -> container.Running:
+        joined = {"network": fds.pop(0)} if self._setup.network else {}
+        for fd, options in zip(fds, self._setup.clients, strict=True):
             self._stdio.attach(socket.socket(fileno=fd), options)
         self._listener = _listen(self._directory)
         try:
-            host = msgspec.convert(request.cgroup_host, Host)
-            running = container.start(
-                request.spec, request.rootfs, request.directory, host, joined, self._stdio.child, request.seccomp,
-                request.init, self._waiting.pop() if self._waiting else None,
-            )
+            if self._setup.usual and self._waiting:
+                return container.start_waiting(self._waiting.pop(), self._work, joined, self._stdio.child)
+            return self._start_unusual(joined)
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
             raise StartFailed(f"failed to start the container: {where}{error.strerror or error}") from error
         finally:
             container.close(joined.values())
-        self._running = running
-        self._execs = Execs(self._loop, running.group, self._tell)
-        self._started = Started(running.pid, now(), running.group.paths(), running.warnings, running.steps)
-        self._say(self._control[0], {"started": msgspec.to_builtins(self._started)}, [running.pidfd])
-        self._stdio.started(running.console)
+
+    def _start_unusual(self, joined: dict[str, int]) -> container.Running:
+        for child in self._waiting:
+            child.end()
+        work = self._decoded()
+        if _wants_user_namespace(work.spec):
+            assert work.spec.linux is not None
+            joined["user"] = userns.create(*container.id_maps(work.spec.linux))
+        return container.start(work, joined, self._stdio.child)
 
     def _serve(self) -> None:
         assert self._listener is not None
@@ -123,16 +132,15 @@ class Shim:
         self._loop.forget(self._running.pidfd)
         status = reap(self._running.pid)
         self._stdio.drain()
-        group = self._running.group
-        paths = group.paths()
-        memory = stats.memory_events(paths)
+        group = container.open_group(self._decoded())
+        memory = stats.memory_events(group.paths())
         killed_by = status - 128 if status > 128 else 0
         end = Exit(status, now(), killed_by, memory.oom_kills > 0, memory.limit_hits > 0)
         try:
             group.remove()
         except (OSError, SampanError) as error:
             end.error = f"its cgroup could not be removed: {error}"
-            print(f"sampan-shim: {self._request.id}: {end.error}", file=sys.stderr)  # noqa: T201
+            print(f"sampan-shim: {self._setup.id}: {end.error}", file=sys.stderr)  # noqa: T201
         _write_exit(self._directory, end)
         stdios = self._execs.end_all()
         self._tell({"event": "exited", **msgspec.to_builtins(end)})
@@ -152,7 +160,7 @@ class Shim:
             wire.send(sock, message, fds or ())
             return True
         except BlockingIOError:
-            print(f"sampan-shim: {self._request.id}: the engine does not listen", file=sys.stderr)  # noqa: T201
+            print(f"sampan-shim: {self._setup.id}: the engine does not listen", file=sys.stderr)  # noqa: T201
             self._drop(sock)
         except OSError:
             self._drop(sock)

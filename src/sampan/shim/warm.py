@@ -13,33 +13,34 @@ from sampan.oci import runtime as oci
 from sampan.runtime import identity, plan
 from sampan.runtime.kernel import JoinCgroup
 from sampan.runtime.newborn import Work
-from sampan.runtime.operation import Step
+from sampan.runtime.operation import Recorder, Report
 from sampan.runtime.rootfs import Overlay, operation
 from sampan.shim.log import now
-from sampan.shim.messages import ClientOptions, ExecRequest, Exit, Started, StartRequest
+from sampan.shim.messages import ClientOptions, ExecRequest, Exit, Log, Setup, Started
 
 
 def warm(rounds: int) -> None:
     """Run the pure parts of a start and an exec on a sample. Touches nothing outside this process."""
     for _ in range(rounds):
-        request = msgspec.convert(msgspec.to_builtins(_sample()), StartRequest)
-        spec = request.spec
-        host = msgspec.convert(request.cgroup_host, Host)
-        work = msgspec.convert(
-            msgspec.to_builtins(Work(spec, request.rootfs, "/r", host, "", False, ["stdio"])), Work
+        work = msgspec.json.decode(msgspec.json.encode(_work()), type=Work)
+        todo = plan.make(
+            work.spec, operation(work.rootfs, "/r"), JoinCgroup("a/b", (3,)), work.host, {"network": 3}
         )
-        todo = plan.make(spec, operation(work.rootfs, "/r"), JoinCgroup("a/b", (3,)), host, {"network": 3})
-        steps = [Step(type(each).__name__, each.describe(), 1) for each in todo.inside]
-        assert spec.process is not None
-        identity.final_sets(spec.process.capabilities)
+        recorder = Recorder()
+        for each in todo.inside:
+            recorder.done(type(each).__name__, each.describe())
+        msgspec.json.encode(Report({"cpu": "/c"}, [], recorder.steps))
+        assert work.spec.process is not None
+        identity.final_sets(work.spec.process.capabilities)
         identity.last_cap()
-        msgspec.convert(msgspec.to_builtins(steps), list[Step])
-        msgspec.to_builtins(Started(1, now(), {}, [], steps))
+        setup = Setup("i", "/d", True, False, Log("/l"), clients=[ClientOptions(True, True, True, False)])
+        msgspec.convert(msgspec.to_builtins(setup), Setup)
+        msgspec.to_builtins(Started(1, now(), 1, "", []))
         msgspec.json.encode(Exit(0, now()))
-        msgspec.convert(msgspec.to_builtins(ExecRequest("e", spec.process)), ExecRequest)
+        msgspec.convert(msgspec.to_builtins(ExecRequest("e", work.spec.process)), ExecRequest)
 
 
-def _sample() -> StartRequest:
+def _work() -> Work:
     kinds = ("pid", "mount", "uts", "ipc", "cgroup", "network")
     resources = oci.Resources(
         memory=oci.Memory(limit=1 << 30), cpu=oci.CPU(quota=1), pids=oci.Pids(limit=1),
@@ -62,7 +63,4 @@ def _sample() -> StartRequest:
         oci.Mount(destination="/etc/hosts", type="bind", source="/etc/hosts", options=["rbind", "rprivate"]),
     ]
     spec = oci.Spec(process=process, root=oci.Root(path="/"), hostname="boat", mounts=mounts, linux=linux)
-    host = {"mode": "v1", "v1": {"cpu": "/c", "memory": "/m"}, "v2": "", "v2_controllers": [], "v2_freezer": False}
-    return StartRequest(
-        "id", "/run", spec, Overlay(["/l"], "/u", "/w"), host, clients=[ClientOptions(True, True, True, False)]
-    )
+    return Work(spec, Overlay(["/l"], "/u", "/w"), "/r", Host("v1", {"cpu": "/c", "memory": "/m"}))
