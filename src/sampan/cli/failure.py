@@ -41,8 +41,8 @@ class ConnectionLost(SampanError):
 
 
 class Quit(SampanError):
-    """Leave with this exit code and say nothing: everything has been said (or the user detached)."""
+    """Leave with this exit code; the message, if any, is printed as it is."""
 
-    def __init__(self, exit_code: int) -> None:
-        super().__init__(f"exit {exit_code}")
+    def __init__(self, exit_code: int, message: str = "") -> None:
+        super().__init__(message)
         self.exit_code = exit_code

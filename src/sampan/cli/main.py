@@ -87,6 +87,8 @@ def _run(command: Command, invocation: Invocation, module: str) -> int:
     try:
         return command.run(invocation)
     except Quit as quit:
+        if str(quit):
+            _say(str(quit))
         return quit.exit_code
     except UsageError as error:
         _say(f"sampan: {error}\n\nRun '{invocation.name} --help' for more information")

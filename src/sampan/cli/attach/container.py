@@ -48,13 +48,18 @@ class Attachment:
     def _kill(self, name: str) -> None:
         self._engine.post(f"/containers/{self._id}/kill", {"signal": name})
 
-    def resize(self) -> None:
+    def redraw(self) -> None:
+        """Tells the size so that the program notices: a shell shows its prompt again only when the size changes."""
+        self.resize(extra=1)
+        self.resize()
+
+    def resize(self, extra: int = 0) -> None:
         """Tells the engine how large the window is. A container that is not running (any more) does not mind."""
         height, width = window_size(1)
         if not (self._tty and height and width):
             return
         try:
-            self._engine.post(f"/containers/{self._id}/resize", {"h": height, "w": width})
+            self._engine.post(f"/containers/{self._id}/resize", {"h": height + extra, "w": width + extra})
         except EngineError as error:
             if error.status not in (404, 409):
                 raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sampan.cli.attach.container import Attachment, begin_wait, check_tty, finish_wait
 from sampan.cli.attach.session import Detached
 from sampan.cli.command import Command, Invocation
-from sampan.cli.failure import CommandFailed
+from sampan.cli.failure import CommandFailed, Quit
 from sampan.cli.flags import STRING, Option
 
 OPTIONS = (
@@ -32,11 +32,11 @@ def run(invocation: Invocation) -> int:
     attachment = Attachment(
         engine, details["Id"], wanted, detach_keys=values.text("detach-keys"), sig_proxy=values.on("sig-proxy")
     )
-    attachment.resize()
+    attachment.redraw()
     try:
         attachment.session.run()
     except Detached:
-        raise CommandFailed("read escape sequence") from None
+        raise Quit(1, "read escape sequence") from None
     return finish_wait(wait)
 
 

@@ -90,8 +90,7 @@ def _attached(engine: Engine, identifier: str, body: dict[str, Any], keys: bytes
     try:
         session.run()
     except Detached:
-        print("\r\nread escape sequence\r")
-        raise Quit(0) from None
+        raise Quit(1, "read escape sequence") from None
     return int(engine.get(f"/exec/{identifier}/json")["ExitCode"] or 0)
 
 
