@@ -1,4 +1,4 @@
-"""A real engine for a test: its own data root, exec root, socket, bridge, address range and cgroup parent, and an image.
+"""A real engine for a test: its own data root, exec root, socket, bridge, address range, cgroup parent, and an image.
 
     with engine() as boat:
         boat.docker("run", "--rm", "busybox", "true")
@@ -245,8 +245,8 @@ def engine(*arguments: str, image: bool = True, data_root: Path | None = None) -
         (directory / "data").symlink_to(data_root)
     unique = f"{os.getpid() % 10000}{number}"
     made = Engine(
-        directory, f"st{unique}", f"10.{200 + os.getpid() % 50}.{number % 250}.1/24", f"sampan-test-{os.getpid()}-{number}",
-        list(arguments),
+        directory, f"st{unique}", f"10.{200 + os.getpid() % 50}.{number % 250}.1/24",
+        f"sampan-test-{os.getpid()}-{number}", list(arguments),
     )
     try:
         made.start()

@@ -94,13 +94,13 @@ class Lifetime:
         record = container.record
         container.shim = shim
         record.starting = False
-        record.pid, record.started_at, record.cgroups = shim.pid, shim.started.started_at, shim.started.cgroups
+        record.pid, record.started_at, record.cgroups = shim.pid, shim.started.started_at, shim.report.cgroups
         record.exit_code = 0
         if record.status not in lifecycle.ALIVE:
             container.move(lifecycle.RUNNING)
         container.has_died.clear()
         self._save(container)
-        for warning in shim.started.warnings:
+        for warning in shim.report.warnings:
             log.warning("container %s: %s", container.name, warning)
 
     async def _not_started(self, container: Container, error: SampanError | OSError) -> SampanError | OSError:
