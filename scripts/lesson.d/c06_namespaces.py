@@ -25,7 +25,8 @@ def tell(lesson: Lesson) -> None:
     page.claim(f"{', '.join(PRIVATE)}: its own", other == [kind for kind in PRIVATE if kind in have], other)
     same = [kind for kind in ON_REQUEST if kind in have and _of(pid, kind) == _of("self", kind)]
     page.claim("user and time: the host's, until asked for", same == [k for k in ON_REQUEST if k in have], same)
-    result = show("sampan run --rm --pid host --uts host busybox readlink /proc/self/ns/pid /proc/self/ns/uts")
+    result = show("sampan run --rm --pid host --uts host busybox \\\n"
+                  "    sh -c 'readlink /proc/self/ns/pid; readlink /proc/self/ns/uts'")
     page.claim("--pid host, --uts host: the host's world instead",
                result.text.split() == [_of("self", "pid"), _of("self", "uts")], result.text)
     result = show("sampan run --rm --network container:web busybox wget -q -O - http://127.0.0.1/")

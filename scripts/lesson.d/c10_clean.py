@@ -20,8 +20,8 @@ def tell(lesson: Lesson) -> None:
         page.command("kill $(cat pid)")
         page.claim("the engine ends in order", stop_engine(lesson) == 0, lesson.engine and lesson.engine.returncode)
         remains = lesson.watch.left()
-        for thing in lesson.watch.others()[:5]:
-            page.note(f"new on this host meanwhile, not by this lesson: {thing}")
+        if others := lesson.watch.others():
+            page.note(f"other programs did things on this host meanwhile: {len(others)}, for example {others[0]}")
         for kind in ("processes", "mounts", "cgroups", "network devices", "nft tables", "settings"):
             page.claim(f"{kind}: as before", kind not in remains, ", ".join(sorted(remains.get(kind, ()))))
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import select
@@ -103,6 +104,13 @@ def _mounts() -> Iterator[str]:
 def _cgroups() -> Iterator[str]:
     for path, _, _ in os.walk("/sys/fs/cgroup"):
         yield path
+
+
+def remove_cgroups(name: str) -> None:
+    """Of that name, at the top of any hierarchy, and what is below. Those in use stay."""
+    for path in sorted((path for path in _cgroups() if f"/{name}" in path), key=len, reverse=True):
+        with contextlib.suppress(OSError):
+            os.rmdir(path)
 
 
 def _devices() -> list[str]:

@@ -77,10 +77,11 @@ def start_engine(lesson: Lesson) -> None:
     address, directory = lesson.shell.environment["SAMPAN_HOST"], lesson.directory
     options = {
         "--data-root": f"{directory}/data", "--exec-root": f"{directory}/run", "--bridge": BRIDGE,
-        "--bip": _free_subnet(), "--pidfile": f"{directory}/pid",
+        "--bip": _free_subnet(), "--cgroup-parent": f"/{BRIDGE}", "--pidfile": f"{directory}/pid",
     }
-    shown = " ".join(f"{name} {value}" for name, value in options.items()).replace(str(directory), ".")
-    lesson.page.command(f"sampan serve -H unix://$PWD/sampan.sock {shown} &\nexport SAMPAN_HOST=unix://$PWD/sampan.sock")
+    words = [f"{name} {value}".replace(str(directory), ".") for name, value in options.items()]
+    shown = f"sampan serve -H unix://$PWD/sampan.sock {' '.join(words[:2])} \\\n    {' '.join(words[2:])} &"
+    lesson.page.command(f"{shown}\nexport SAMPAN_HOST=unix://$PWD/sampan.sock")
     began = time.monotonic()
     with open(directory / "engine.log", "wb") as log:
         lesson.engine = subprocess.Popen(
@@ -115,6 +116,7 @@ def sweep(lesson: Lesson) -> None:
     for process in host.take()["processes"]:
         with contextlib.suppress(ProcessLookupError):
             os.kill(int(process.split()[-1]), signal.SIGKILL)
+    host.remove_cgroups(BRIDGE)
     shutil.rmtree(lesson.directory, ignore_errors=True)
 
 

@@ -36,7 +36,7 @@ class Groups:
         for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
             _, controllers, path = line.split(":", 2)
             for controller in controllers.split(","):
-                if controller in mounts:
+                if controller in mounts and path != "/":  # in a hierarchy's root: not limited, not counted there
                     place = Path(mounts[controller] + path)
                     if controller:
                         v1[controller] = place

@@ -72,7 +72,7 @@ class Page:
         if holds:
             self._write("true", f"  ✓ {self._wrap(text)}")
         else:
-            text = f"{text} (found: {str(found)[-160:]})" if found is not None else text
+            text = f"{text} (found: {' '.join(str(found).split())[-160:]})" if found is not None else text
             self.failed.append(f"{self._chapter}. {text}")
             self._write("false", f"  ✗ {self._wrap(text)}")
 
