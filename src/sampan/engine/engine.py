@@ -57,7 +57,7 @@ class Engine:
         trash = Trash(options.trash, self.worker)
         self.networks = Networks(self.state, options, index)
         self.volumes = Volumes(self.state, options.data_root / "volumes", trash, self.worker, self.events, index)
-        cgroups = cgroup.detect()
+        cgroups = cgroup.detect().without_v2()
         self.context = ctx = Context(
             options=options, state=self.state, events=self.events, index=index, launcher=self.launcher,
             worker=self.worker, store=store, network=BridgeNetwork(options.bridge, options.bip, options.pool_size),
