@@ -1,0 +1,135 @@
+"""The computing parts of the cgroup room: weights, device policy and program, paths, control files."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sampan.errors import InvalidArgument
+from sampan.linux.cgroup import Host, cgroupfs, controlfile, device_program, hierarchies, host, limits_v1, limits_v2
+from sampan.oci.runtime import DeviceCgroup
+
+MOUNTS = {"memory": "/c/memory", "freezer": "/c/freezer", "cpuacct": "/c/cpu", "cpu": "/c/cpu"}
+HYBRID = Host("hybrid", MOUNTS, "/c/u", [], True)
+
+
+@pytest.mark.parametrize(("shares", "weight"), [(2, 1), (1024, 100), (262144, 10000), (0, 1), (1 << 20, 10000)])
+def test_shares_become_weights(shares: int, weight: int) -> None:
+    assert limits_v2.weight_of_shares(shares) == weight
+
+
+@given(st.integers(2, 262143))
+def test_more_shares_never_weigh_less(shares: int) -> None:
+    assert 1 <= limits_v2.weight_of_shares(shares) <= limits_v2.weight_of_shares(shares + 1) <= 10000
+
+
+@pytest.mark.parametrize(("weight", "converted"), [(10, 1), (500, 4950), (1000, 10000)])
+def test_blkio_weights(weight: int, converted: int) -> None:
+    assert limits_v2.weight_of_blkio(weight) == converted
+
+
+def test_a_hybrid_group_leaves_to_v2_what_it_does_alone() -> None:
+    assert cgroupfs.directories(HYBRID, "/a/b/") == {
+        "memory": "/c/memory/a/b", "cpuacct": "/c/cpu/a/b", "cpu": "/c/cpu/a/b", "unified": "/c/u/a/b",
+    }
+    assert set(hierarchies(HYBRID)) == {"memory", "cpu", "cpuacct"}
+    v1 = Host("v1", HYBRID.v1)
+    assert set(cgroupfs.directories(v1, "a")) == {"memory", "freezer", "cpuacct", "cpu"}
+    assert set(cgroupfs.directories(v1, "a", ["memory"])) == {"memory"}
+
+
+def test_mount_points_are_unescaped() -> None:
+    assert host._unescape(r"/a\040b\134c") == r"/a b\c"
+
+
+def test_control_files_are_parsed() -> None:
+    assert controlfile.parse_flat("a 1\nb 22\nsome avg10=0.00\n\nc x\n") == {"a": 1, "b": 22}
+
+
+@pytest.mark.parametrize("size", ["", "2MB/../x", "MB", "2mb", "-2MB", "2TB", "٢MB"])
+def test_page_sizes_are_no_paths(size: str) -> None:
+    with pytest.raises(InvalidArgument, match="invalid huge page size"):
+        limits_v1.check_page_size(size)
+    limits_v1.check_page_size("2MB")
+
+
+def rule(
+    allow: bool, kind: str = "a", major: int | None = None, minor: int | None = None, access: str = "rwm"
+) -> DeviceCgroup:
+    return DeviceCgroup(allow=allow, type=kind, major=major, minor=minor, access=access)
+
+
+def test_device_lines() -> None:
+    assert limits_v1.device_line(rule(False)) == "a"
+    assert limits_v1.device_line(rule(True, "c", 136)) == "c 136:* rwm"
+    assert limits_v1.device_line(rule(True, "b", -1, 3, "m")) == "b *:3 m"
+    for bad in (rule(True, "x"), rule(True, "c", access=""), rule(True, "c", access="rx")):
+        with pytest.raises(InvalidArgument, match="invalid device cgroup rule"):
+            limits_v1.device_line(bad)
+        with pytest.raises(InvalidArgument, match="invalid device cgroup rule"):
+            device_program.policy([bad])
+    with pytest.raises(InvalidArgument, match="invalid device number"):
+        device_program.policy([rule(True, "c", 1 << 31)])
+
+
+def test_the_device_policy_follows_v1() -> None:
+    found = device_program.policy([
+        rule(True, "c", 9, 9), rule(False), rule(True, "c", 1, 3, "rw"), rule(True, "c", 1, 3, "m"),
+        rule(True, "c", 1, 5), rule(False, "c", 1, 5, "w"), rule(True, "b"), rule(False, "b"),
+    ])
+    assert not found.allow
+    assert found.exemptions == (("c", 1, 3, 7), ("c", 1, 5, 3))
+
+
+def allowed(found: device_program.Policy, kind: str, major: int, minor: int, access: int) -> bool:
+    """The policy read as v1's documentation reads."""
+    for exemption in found.exemptions:
+        same = exemption.type == kind and exemption.major in (None, major) and exemption.minor in (None, minor)
+        if same and found.allow and exemption.access & access:
+            return False
+        if same and not found.allow and access & ~exemption.access == 0:
+            return True
+    return found.allow
+
+
+def run(program: bytes, kind: str, major: int, minor: int, access: int) -> bool:
+    """An interpreter of just the instructions that are used."""
+    context = struct.pack("=III", access << 16 | {"b": 1, "c": 2}[kind], major, minor)
+    registers, at = [0] * 11, 0
+    while True:
+        opcode, both, offset, number = struct.unpack_from("=BBhi", program, at * 8)
+        to, source = both & 15, both >> 4
+        at += 1
+        if opcode == 0x61:
+            registers[to] = struct.unpack_from("=I", context, offset)[0]
+        elif opcode == 0xBC:
+            registers[to] = registers[source]
+        elif opcode == 0xB4:
+            registers[to] = number
+        elif opcode == 0x54:
+            registers[to] &= number
+        elif opcode == 0x74:
+            registers[to] >>= number
+        elif opcode == 0x95:
+            return bool(registers[0])
+        else:
+            other = registers[source] if opcode == 0x5D else number
+            if (registers[to] == other) == (opcode == 0x15):
+                at += offset
+
+
+NUMBERS = st.none() | st.integers(0, 3)
+RULES = st.lists(st.builds(
+    rule, st.booleans(), st.sampled_from("abc"), NUMBERS, NUMBERS, st.sampled_from(["r", "w", "m", "rw", "rm", "rwm"])
+), max_size=8)
+
+
+@given(RULES, st.sampled_from("bc"), st.integers(0, 3), st.integers(0, 3), st.integers(1, 7))
+def test_the_device_program_says_what_the_policy_says(
+    rules: list[DeviceCgroup], kind: str, major: int, minor: int, access: int
+) -> None:
+    found = device_program.policy(rules)
+    assert run(device_program.program(found), kind, major, minor, access) == allowed(found, kind, major, minor, access)
