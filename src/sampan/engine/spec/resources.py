@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sampan.errors import InvalidArgument
+from sampan.linux.cgroup import limits_v1 as words
 from sampan.linux.cgroup.features import Features
 from sampan.oci.runtime import CPU, BlockIO, Memory, Pids, Resources, ThrottleDevice, WeightDevice
 
@@ -97,54 +98,41 @@ def _numbers(path: str) -> tuple[int, int]:
     return os.major(status.st_rdev), os.minor(status.st_rdev)
 
 
+_BLOCK = "Your kernel does not support {0} limit or the cgroup is not mounted. Block I/O {1} limit discarded."
+_NO_RESERVATION = (
+    "Your kernel does not support memory soft limit capabilities or the cgroup is not mounted. Limitation discarded."
+)
 _WORDS = (
-    # member, feature, Docker's words
-    ("Memory", "memory_limit", "Your kernel does not support memory limit capabilities or the cgroup is not mounted. "
-     "Limitation discarded."),
-    ("MemoryReservation", "memory_reservation", "Your kernel does not support memory soft limit capabilities or the "
-     "cgroup is not mounted. Limitation discarded."),
-    ("OomKillDisable", "oom_kill_disable", "Your kernel does not support OomKillDisable. OomKillDisable discarded."),
-    ("CpuShares", "cpu_shares", "Your kernel does not support CPU shares or the cgroup is not mounted. Shares "
-     "discarded."),
-    ("CpuPeriod", "cpu_cfs", "Your kernel does not support CPU CFS scheduler. CPU period/quota discarded."),
-    ("CpuQuota", "cpu_cfs", "Your kernel does not support CPU CFS scheduler. CPU period/quota discarded."),
-    ("CpusetCpus", "cpuset", "Your kernel does not support cpuset or the cgroup is not mounted. Cpuset discarded."),
-    ("CpusetMems", "cpuset", "Your kernel does not support cpuset or the cgroup is not mounted. Cpuset discarded."),
-    ("BlkioWeight", "blkio_weight", "Your kernel does not support Block I/O weight or the cgroup is not mounted. "
-     "Weight discarded."),
-    ("BlkioWeightDevice", "blkio_weight_device", "Your kernel does not support Block I/O weight_device or the cgroup "
-     "is not mounted. Weight-device discarded."),
-    ("BlkioDeviceReadBps", "blkio_throttle", "Your kernel does not support BPS Block I/O read limit or the cgroup is "
-     "not mounted. Block I/O BPS read limit discarded."),
-    ("BlkioDeviceWriteBps", "blkio_throttle", "Your kernel does not support BPS Block I/O write limit or the cgroup "
-     "is not mounted. Block I/O BPS write limit discarded."),
-    ("BlkioDeviceReadIOps", "blkio_throttle", "Your kernel does not support IOPS Block read limit or the cgroup is "
-     "not mounted. Block I/O IOPS read limit discarded."),
-    ("BlkioDeviceWriteIOps", "blkio_throttle", "Your kernel does not support IOPS Block write limit or the cgroup is "
-     "not mounted. Block I/O IOPS write limit discarded."),
+    # member, the feature it needs, Docker's words
+    ("Memory", "memory_limit", words.NO_MEMORY),
+    ("MemoryReservation", "memory_reservation", _NO_RESERVATION),
+    ("OomKillDisable", "oom_kill_disable", words.NO_OOM_KILL_DISABLE),
+    ("CpuShares", "cpu_shares", words.NO_SHARES),
+    ("CpuPeriod", "cpu_cfs", words.NO_CFS),
+    ("CpuQuota", "cpu_cfs", words.NO_CFS),
+    ("CpusetCpus", "cpuset", words.NO_CPUSET),
+    ("CpusetMems", "cpuset", words.NO_CPUSET),
+    ("BlkioWeight", "blkio_weight", words.NO_WEIGHT),
+    ("BlkioWeightDevice", "blkio_weight_device", words.NO_WEIGHT_DEVICE),
+    ("BlkioDeviceReadBps", "blkio_throttle", _BLOCK.format("BPS Block I/O read", "BPS read")),
+    ("BlkioDeviceWriteBps", "blkio_throttle", _BLOCK.format("BPS Block I/O write", "BPS write")),
+    ("BlkioDeviceReadIOps", "blkio_throttle", _BLOCK.format("IOPS Block read", "IOPS read")),
+    ("BlkioDeviceWriteIOps", "blkio_throttle", _BLOCK.format("IOPS Block write", "IOPS write")),
 )
-_NO_SWAP_LIMIT = (
-    "Your kernel does not support swap limit capabilities or the cgroup is not mounted. Memory limited without swap."
-)
-_NO_SWAPPINESS = (
-    "Your kernel does not support memory swappiness capabilities or the cgroup is not mounted. Memory swappiness "
-    "discarded."
-)
-_NO_PIDS = "Your kernel does not support PIDs limit capabilities or the cgroup is not mounted. PIDs limit discarded."
 
 
 def warnings(host_config: Mapping[str, Any], features: Features) -> list[str]:
     """What of the limits this host will not hold. Raises InvalidArgument where Docker does (NanoCpus)."""
     found = [
-        words for member, feature, words in _WORDS if host_config.get(member) and not getattr(features, feature)
+        said for member, feature, said in _WORDS if host_config.get(member) and not getattr(features, feature)
     ]
     if host_config.get("Memory") and host_config.get("MemorySwap", 0) != -1 and not features.swap_limit:
-        found.append(_NO_SWAP_LIMIT)
+        found.append(words.NO_SWAP_LIMIT)
     swappiness = host_config.get("MemorySwappiness")
     if swappiness is not None and swappiness >= 0 and not features.swappiness:
-        found.append(_NO_SWAPPINESS)
+        found.append(words.NO_SWAPPINESS)
     if (host_config.get("PidsLimit") or 0) > 0 and not features.pids_limit:
-        found.append(_NO_PIDS)
+        found.append(words.NO_PIDS)
     if host_config.get("NanoCpus") and not features.cpu_cfs:
         raise InvalidArgument(
             "NanoCPUs can not be set, as your kernel does not support CPU CFS scheduler or the cgroup is not mounted"
