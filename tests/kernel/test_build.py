@@ -121,8 +121,10 @@ def test_what_counts_for_the_cache(yard: Yard) -> None:
 
 def test_arguments(yard: Yard) -> None:
     built = yard.build(
-        "ARG base=busybox\nARG both=global\nFROM $base\nARG both\nARG own=default\nARG none\nENV set=env\nARG set=arg\n"
-        'RUN echo "$base|$both|$own|${none-unset}|$set|$http_proxy|$TARGETARCH"\nARG TARGETARCH\nRUN echo $TARGETARCH\n',
+        "ARG base=busybox\nARG both=global\nFROM $base\nARG both\nARG own=default\nARG none\n"
+        "ENV set=env\nARG set=arg\n"
+        'RUN echo "$base|$both|$own|${none-unset}|$set|$http_proxy|$TARGETARCH"\n'
+        "ARG TARGETARCH\nRUN echo $TARGETARCH\n",
         build_args={"own": "given", "http_proxy": "p", "unused": "x"},
     )
     assert "|global|given|unset|env|p|\n" in built.text

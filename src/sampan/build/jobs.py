@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from sampan.build import accounts, context, rootfs, sources
+from sampan.build import accounts, context, mountpoints, rootfs, sources
 from sampan.build.copying import Look, Target
 from sampan.build.ignore import Ignore
 from sampan.build.sources import Source
@@ -121,6 +121,14 @@ def make_workdir(channel: Channel, args: dict[str, Any], fds: list[int]) -> dict
     return _layer(_layout(args["data_root"], args["directory"]), step.upper)
 
 
+def make_mount_points(channel: Channel, args: dict[str, Any], fds: list[int]) -> dict[str, Any]:
+    """`{directory, lower}`: what a container's start would make in the image: `{"layer"}`, a path or None."""
+    os.umask(0)
+    os.mkdir(args["directory"], 0o700)
+    with _failing("cannot make the mount points of a container"):
+        return {"layer": mountpoints.make(args["lower"], args["directory"])}
+
+
 def commit(channel: Channel, args: dict[str, Any], fds: list[int]) -> dict[str, Any]:
     """`{data_root, directory, upper}`: what a RUN has written becomes a layer: `{"layer"}`, None if it is nothing."""
     os.umask(0)
@@ -141,7 +149,7 @@ def remove(channel: Channel, args: dict[str, Any], fds: list[int]) -> dict[str, 
 
 JOBS: dict[str, Job] = {
     "build.context": take_context, "build.hash": hash_sources, "build.copy": copy, "build.workdir": make_workdir,
-    "build.commit": commit, "build.remove": remove,
+    "build.mountpoints": make_mount_points, "build.commit": commit, "build.remove": remove,
 }
 
 

@@ -21,9 +21,10 @@ class StepFile:
 class RunStep:
     """A container to run once. `id`: its id, 64 hex digits, already announced to the client.
 
-    `lower_dirs`: the image so far, topmost first. `config`: its run config; entrypoint, command and health check of it
-    do not count: `args` is the whole command line, `env` the whole environment (`name=value`). `user` is "" for root,
-    `workdir` absolute; it exists. `network`: "default", "none", "host" or a name. `limits`: members of HostConfig.
+    `lower_dirs`: the image so far, topmost first, with the mount points a container needs, so that none has to be made
+    in the upper directory. `config`: its run config; entrypoint, command and health check of it do not count: `args`
+    is the whole command line, `env` the whole environment (`name=value`). `user` is "" for root, `workdir` absolute.
+    `network`: "default", "none", "host" or a name. `limits`: members of HostConfig.
     """
 
     id: str

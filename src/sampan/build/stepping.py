@@ -199,7 +199,7 @@ class Stepping:
             return
         config = self.state.config
         step = RunStep(
-            id=secrets.token_hex(32), lower_dirs=self._lower(), config=stage.clone(config), args=command,
+            id=secrets.token_hex(32), lower_dirs=await self._furnished(), config=stage.clone(config), args=command,
             env=[*(config.env or []), *(f"{name}={value}" for name, value in visible.items())],
             user=config.user or "", workdir=config.working_dir or "/",
             network=instruction.network if instruction.network != "default" else self._options.network or "default",
@@ -208,6 +208,13 @@ class Stepping:
         self._progress.running(step.id)
         layer = await self._run_container(step)
         self._finish(key, self.state.draft(), layer, " ".join(shown), instruction)
+
+    async def _furnished(self) -> list[str]:
+        """The image so far with the mount points that it lacks."""
+        lower = self._lower()
+        args = {"directory": self._resources.place(), "lower": lower}
+        made = (await self._resources.worker.run("build.mountpoints", args))["layer"]
+        return lower if made is None else [made, *lower]
 
     async def _run_container(self, step: RunStep) -> LayerRef | None:
         output = self._progress.output()
