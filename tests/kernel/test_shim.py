@@ -288,3 +288,27 @@ def test_no_signal_is_ignored_or_blocked_in_the_program() -> None:
             assert set(sets.values()) == {"0" * 16}
 
     in_box(test)
+
+
+def test_additional_groups_by_name_and_number() -> None:
+    async def test(made: Box) -> None:
+        user = oci.User(username="0", additional_groups=["crew", "77"])
+        assert (await made.run(["id", "-G"], process={"user": user}))[1].split() == ["0", "20", "77"]
+        for group in ("wheel", "-1", "1e3", "4294967296"):
+            async with box() as other:
+                with pytest.raises(InvalidArgument, match=r"unable to find group|out of range"):
+                    await other.start(["true"], process={"user": oci.User(username="0", additional_groups=[group])})
+
+    in_box(test)
+
+
+def test_oom_score_is_set_or_a_warning_says_why_not() -> None:
+    async def test(made: Box) -> None:
+        await made.start(["sleep", "1000"], process={"oom_score_adj": 500})
+        assert (await made.exec(["cat", "/proc/1/oom_score_adj"]))[1].strip() == "500"
+        async with box() as other:
+            shim = await other.start(["sleep", "1000"], process={"oom_score_adj": -500})
+            _, score = await other.exec(["cat", "/proc/1/oom_score_adj"])
+            assert score.strip() == "-500" or "needs CAP_SYS_RESOURCE" in shim.report.warnings[0]
+
+    in_box(test)

@@ -19,6 +19,7 @@ class User(_Struct, kw_only=True):
     umask: int | None = None
     additional_gids: list[int] = []
     username: str = ""
+    additional_groups: list[str] = []  # ours, not the spec's: names or numbers to look up in the container
 
 
 class Capabilities(_Struct, kw_only=True):

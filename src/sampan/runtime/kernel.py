@@ -79,6 +79,28 @@ class SetHostname:
 
 
 @dataclass(frozen=True)
+class SetOomScore:
+    """How readily the kernel's OOM killer takes this process (proc(5)). Done while the host's /proc is still there."""
+
+    score: int
+
+    def describe(self) -> str:
+        return f"set oom_score_adj to {self.score}"
+
+    def apply(self, stage: Stage) -> None:
+        fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, str(self.score).encode())
+        except PermissionError:
+            stage.warnings.append(
+                f"oom_score_adj {self.score} was not set: lowering it needs CAP_SYS_RESOURCE, which this host does not "
+                "give the engine"
+            )
+        finally:
+            os.close(fd)
+
+
+@dataclass(frozen=True)
 class LoopbackUp:
     """A fresh network namespace has `lo`, down."""
 

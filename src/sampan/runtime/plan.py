@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from sampan.errors import InvalidArgument
 from sampan.linux import clone, mount
-from sampan.linux.cgroup import Host
+from sampan.linux.cgroup import Host, hierarchies
 from sampan.oci import runtime as oci
 from sampan.runtime import options
 from sampan.runtime.devices import DEFAULTS, MakeDevice, OpenConsole, PopulateDev
@@ -18,6 +18,7 @@ from sampan.runtime.kernel import (
     NewCgroupNamespace,
     NewNetworkNamespace,
     SetHostname,
+    SetOomScore,
     SetSysctl,
 )
 from sampan.runtime.masks import MaskPath, ReadonlyPath
@@ -68,6 +69,8 @@ def make(
     if "mount" not in kinds:
         raise InvalidArgument("the spec has no mount namespace: the container would change the host's mounts")
     plan = Plan(clone_flags(linux, joined))
+    if process.oom_score_adj is not None:
+        plan.inside.append(SetOomScore(process.oom_score_adj))
     plan.inside += _namespaces(spec, join_cgroup, joined, kinds)
     plan.inside += [DetachPropagation(not linux.rootfs_propagation.endswith(("shared", "slave"))), root]
     for entry in spec.mounts:
@@ -118,7 +121,7 @@ def _mount(entry: oci.Mount, host: Host, own_cgroups: bool) -> Operation:
 def _hierarchies(host: Host) -> tuple[tuple[str, str], ...]:
     """The v1 hierarchies as (directory name, controllers): co-mounted controllers share one, as "cpu,cpuacct"."""
     together: dict[str, list[str]] = {}
-    for controller, mount_point in host.v1.items():
+    for controller, mount_point in hierarchies(host).items():
         together.setdefault(mount_point, []).append(controller)
     return tuple((",".join(controllers), ",".join(controllers)) for controllers in together.values())
 

@@ -42,7 +42,7 @@ def resolve(user: oci.User, root: int) -> Identity:
         groups: list[int] = []
     else:
         groups = _groups_of(root, login) if login else []
-    extra = [_find_group(root, str(entry)) for entry in user.additional_gids]
+    extra = [*user.additional_gids, *(_find_group(root, entry) for entry in user.additional_groups)]
     return Identity(uid, gid, _with_primary(gid, [*groups, *extra]), home)
 
 

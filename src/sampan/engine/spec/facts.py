@@ -15,7 +15,8 @@ from sampan.linux.cgroup.host import kernel_release
 class Facts:
     """`capabilities`: what this engine can give, "CAP_…" in the kernel's order. `machine` is uname's.
 
-    `id_range`: first host id and number of ids for containers with a user namespace of their own.
+    `id_range`: first host id and number of ids for containers with a user namespace of their own: the host's own ids,
+    so that an image's files keep their owners; what such a namespace takes away is power over the host's objects.
     """
 
     cgroups: cgroup.Host
@@ -26,7 +27,7 @@ class Facts:
     masked: tuple[str, ...] = ()
     apparmor: bool = False
     selinux: bool = False
-    id_range: tuple[int, int] = (100_000, 65_536)
+    id_range: tuple[int, int] = (0, 2**32 - 1)
 
 
 def read(host: cgroup.Host) -> Facts:

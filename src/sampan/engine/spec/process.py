@@ -68,12 +68,8 @@ def _user(text: str, host_config: Mapping[str, Any]) -> User:
     """Docker's words travel to whoever can read the container's files. No user is root, with root's groups."""
     if "\0" in text or "\n" in text or len(text) > 512:
         raise InvalidArgument(f"invalid user: {text[:100]!r}")
-    groups = []
-    for entry in host_config.get("GroupAdd") or ():
-        if not (str(entry).isascii() and str(entry).isdecimal() and len(str(entry)) <= 10 and int(entry) < 1 << 31):
-            raise InvalidArgument(f"unable to find group {str(entry)[:64]}: additional groups are numbers, so far")
-        groups.append(int(entry))
-    return User(username=text or "0", additional_gids=groups)
+    groups = [str(entry) for entry in host_config.get("GroupAdd") or ()]
+    return User(username=text or "0", additional_groups=groups)
 
 
 def oom_score_adj(host_config: Mapping[str, Any]) -> int | None:
