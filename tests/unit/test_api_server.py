@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import select
 import socket
 import stat
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -122,6 +123,11 @@ class Lab:
         async with Progress(call) as progress:
             if call.name != "early":
                 progress.emit({"stream": "one"})
+            if call.name == "flood":
+                for _ in range(400):
+                    progress.emit({"stream": "x" * 65536})
+                progress.emit({"aux": {"ID": "done"}})
+                return
             if call.name == "good":
                 progress.emit({"stream": "two"})
                 return
@@ -473,6 +479,50 @@ def test_progress_streams_end_with_their_error(tmp_path: Path) -> None:
         ]
 
     play(scene, tmp_path)
+
+
+def test_output_that_nobody_reads_is_clipped_and_the_result_is_not(tmp_path: Path) -> None:
+    async def scene(lab: Lab, client: Client) -> None:
+        client.send(b"GET /progress/flood HTTP/1.1\r\nHost: x\r\n\r\n")
+        lines = [json.loads(line) for line in (await client.response())[2].splitlines()]
+        assert lines[-1] == {"aux": {"ID": "done"}} and "output clipped" in lines[-2]["stream"]
+        assert 100 < len(lines) < 200
+
+    play(scene, tmp_path)
+
+
+@pytest.mark.parametrize("flood", [
+    b"POST /upload HTTP/1.1\r\nHost: x\r\nContent-Length: 300000000\r\n\r\n" + b"x" * 300_000_000,
+    PING * 5000,
+], ids=["body", "pipeline"])
+def test_a_client_that_floods_leaves_turns_to_others(flood: bytes, tmp_path: Path) -> None:
+    async def scene(lab: Lab, client: Client) -> None:
+        sock = socket.socket(socket.AF_UNIX)
+        sock.connect(str(lab.path))
+        flooding = asyncio.create_task(asyncio.to_thread(_flood, sock, flood))
+        answered = 0
+        while not flooding.done():
+            client.send(PING)
+            assert (await client.response())[2] == b"OK"
+            answered += 1
+        await flooding
+        sock.close()
+        assert answered > 10
+
+    play(scene, tmp_path)
+
+
+def _flood(sock: socket.socket, data: bytes) -> None:
+    """Send all and read what comes, as fast as it goes."""
+    sock.setblocking(False)
+    view, poll = memoryview(data), select.poll()
+    poll.register(sock, select.POLLIN | select.POLLOUT)
+    while view:
+        for _, ready in poll.poll():
+            if ready & select.POLLIN:
+                sock.recv(1 << 20)
+            if ready & select.POLLOUT:
+                view = view[sock.send(view) :]
 
 
 @pytest.mark.parametrize(("version", "upgrade", "head"), [

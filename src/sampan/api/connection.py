@@ -79,11 +79,21 @@ class Connection:
     async def _next_event(self) -> object:
         try:
             while (event := self._http.next_event()) is h11.NEED_DATA:
-                self._http.receive_data(await self._loop.sock_recv(self.sock, _CHUNK))
+                self._http.receive_data(await self._receive())
         except asyncio.CancelledError:
             self._torn = True
             raise
         return event
+
+    async def _receive(self) -> bytes:
+        """What the client sent. One that never pauses gets its turn like the others: asyncio's own `sock_recv` goes on
+        at once when there is data, and a fast upload would keep the loop for itself."""
+        try:
+            data = self.sock.recv(_CHUNK)
+        except BlockingIOError:
+            return await self._loop.sock_recv(self.sock, _CHUNK)
+        await asyncio.sleep(0)
+        return data
 
     # -- writing
 
@@ -107,6 +117,7 @@ class Connection:
         """A piece of a streamed answer. Waits while the client does not read."""
         if data:
             await self._write(self._send(h11.Data(data=data)))
+            await asyncio.sleep(0)  # a client that reads as fast as we write must not keep the loop for itself
 
     async def finish(self) -> None:
         """End a streamed answer."""
@@ -146,6 +157,8 @@ class Connection:
             return False
         self._http.start_next_cycle()
         self.started = False
+        if self._http.trailing_data[0]:
+            await asyncio.sleep(0)  # a pipeline of requests takes its turn with others
         return True
 
     async def linger(self) -> None:
@@ -157,7 +170,7 @@ class Connection:
         with contextlib.suppress(OSError, TimeoutError):
             self.sock.shutdown(socket.SHUT_WR)
             async with asyncio.timeout(_LINGER):
-                while await self._loop.sock_recv(self.sock, _CHUNK):
+                while await self._receive():
                     pass
 
     def close(self) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 from sampan.api import response as answer
 from sampan.api import status
 from sampan.api.call import Call
-from sampan.errors import Internal, SampanError, Unavailable
+from sampan.errors import Internal, SampanError
 
-_MAX_WAITING = 64 << 20  # bytes a client may be behind before the work is broken off
+_MAX_WAITING = 8 << 20  # bytes a client may be behind before output is left out
+_CLIPPED = b'{"stream":"\\n[output clipped: it comes faster than it is read]\\n"}\n'
 
 
 Describe = Callable[[SampanError], dict[str, Any]]
@@ -26,7 +27,8 @@ class Progress:
     """`async with Progress(call) as progress:` … `progress.emit({"stream": …})`, which never waits.
 
     The answer begins with the first message; an error before it is an ordinary error answer. A client that does not
-    read slows nothing down: messages wait in memory, up to a bound.
+    read slows nothing down: messages wait in memory up to a bound, then output is left out, and the client told so.
+    Results and errors are never left out.
     """
 
     def __init__(self, call: Call, describe: Describe | None = None) -> None:
@@ -35,18 +37,21 @@ class Progress:
         self._describe = describe or _detail
         self._lines: list[bytes] = []
         self._waiting = 0
+        self._clipping = False
         self._more = asyncio.Event()
         self._writer: asyncio.Task[None] | None = None
         self._ended = False
 
     def emit(self, message: dict[str, Any]) -> None:
-        """Raises Unavailable when the client has not read for too long, ConnectionError when it is gone."""
+        """Raises ConnectionError when the client is gone."""
         line = answer.encode(message)
-        self._waiting += len(line)
-        if self._waiting > _MAX_WAITING:
-            raise Unavailable("the client does not read its answer")
-        self._lines.append(line)
-        self._more.set()
+        if self._waiting + len(line) > _MAX_WAITING and not message.keys() & {"aux", "error"}:
+            line = b"" if self._clipping else _CLIPPED
+            self._clipping = True
+        if line:
+            self._lines.append(line)
+            self._waiting += len(line)
+            self._more.set()
         if self._writer is None:
             self._writer = asyncio.get_running_loop().create_task(self._write())
         elif self._writer.done():
@@ -56,8 +61,9 @@ class Progress:
         await self._call.start()
         while True:
             lines, self._lines = self._lines, []
-            self._waiting = 0
             await self._call.write(b"".join(lines))
+            self._waiting -= sum(map(len, lines))
+            self._clipping = self._clipping and self._waiting > 0
             if self._ended and not self._lines:
                 return
             self._more.clear()
