@@ -17,7 +17,7 @@ import pytest
 import zstandard
 
 from layer_fixture import archive, hardlink, listing, member, memory_file, new_layout, run, symlink
-from sampan.errors import InvalidArgument, NotFound
+from sampan.errors import InvalidArgument, NotFound, OutOfSpace
 from sampan.image import changes, layer, rootfs
 from sampan.image.jobs import JOBS
 from sampan.image.layout import LayerRef, Layout
@@ -347,6 +347,32 @@ def test_stat(root: dict[str, object]) -> None:
     assert run(JOBS, "image.stat", {"root": root, "path": "/"})[0]["name"] == "/"
     with pytest.raises(NotFound):
         run(JOBS, "image.stat", {"root": root, "path": "/big/x"})
+
+
+def test_a_running_container_is_read_beside_its_own_mount(root: dict[str, object], tmp_path: Path) -> None:
+    fd = mount.overlay(root["lower"], root["upper"], root["work"])  # type: ignore[arg-type]
+    try:
+        os.mkdir("new", dir_fd=fd)
+        names = [it.name for it in packed({"root": root, "path": "/", "name": ""})]
+    finally:
+        os.close(fd)
+    assert "new" in names and "bin/su" in names
+
+
+def test_a_full_disk_leaves_nothing_half_made(tmp_path: Path) -> None:
+    (tmp_path / "small").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "sampan-test", tmp_path / "small"], check=True)
+    try:
+        layout = new_layout(tmp_path / "small/data")
+        for content in (os.urandom(4 << 20), bytes(4 << 20)):  # the blob is too large; the files are
+            fd = memory_file(archive(member("etc"), member("etc/big", content)))
+            with pytest.raises(OutOfSpace, match="no space left on device"):
+                run(JOBS, "image.import_tar", {"data_root": layout.root}, [fd])
+            os.close(fd)
+        assert os.listdir(layout.tmp) == os.listdir(layout.blobs) == []
+        assert os.listdir(layout.layers) == ["empty"]
+    finally:
+        subprocess.run(["umount", tmp_path / "small"], check=True)
 
 
 def test_a_root_given_by_descriptor(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 
 from sampan.errors import InvalidArgument
+from sampan.image.beside import Beside
 from sampan.image.layout import LayerRef, Layout
 from sampan.image.pack import Packer, PackRules
 from sampan.image.stream import MEDIA_TYPES, BlobWriter, Source
@@ -33,7 +34,8 @@ def unpack(
     """
     raw = source.kind in ("gzip", "zstd") if keep_raw is None else keep_raw
     with layout.temporary("layer") as tmp:
-        with BlobWriter(f"{tmp}/blob", compress=not raw) as blob:
+        with BlobWriter(f"{tmp}/blob", compress=not raw) as blob, Beside() as beside:
+            source.do = beside.put
             if raw:
                 source.on_raw = blob.write
             else:
@@ -44,6 +46,7 @@ def unpack(
                 unpacker.run(Reader(source.chunk))
             finally:
                 os.close(root)
+            beside.finish()
             digest = blob.finish()
         if source.plain_size == 0:
             raise InvalidArgument("the archive is empty")
@@ -97,10 +100,13 @@ def _pack_upper(upper: str, move: bool, blob: BlobWriter, progress: Progress | N
     plain = hashlib.sha256()
     size = 0
 
-    def out(data: bytes) -> None:
-        nonlocal size
+    def keep(data: bytes) -> None:
         plain.update(data)
         blob.write(data)
+
+    def out(data: bytes) -> None:
+        nonlocal size
+        beside.put(keep, data)
         size += len(data)
         if progress is not None:
             progress(size)
@@ -108,13 +114,15 @@ def _pack_upper(upper: str, move: bool, blob: BlobWriter, progress: Progress | N
     packer = Packer(out, PackRules(layer=True, drop_sockets=move))
     fd = os.open(upper, _DIR)
     try:
-        status = os.fstat(fd)
-        if (status.st_mode & 0o7777, status.st_uid, status.st_gid) != (0o755, 0, 0):
-            packer.directory(fd, b"./")  # a changed root; the usual one needs no entry
-        packer.tree(fd, b"")
+        with Beside() as beside:
+            status = os.fstat(fd)
+            if (status.st_mode & 0o7777, status.st_uid, status.st_gid) != (0o755, 0, 0):
+                packer.directory(fd, b"./")  # a changed root; the usual one needs no entry
+            packer.tree(fd, b"")
+            packer.finish()
+            beside.finish()
     finally:
         os.close(fd)
-    packer.finish()
     return packer, "sha256:" + plain.hexdigest()
 
 

@@ -55,6 +55,10 @@ def _decompressor(kind: str) -> _Decompressor:
     return lzma.LZMADecompressor(format=lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
 
 
+def _at_once(work: Callable[[bytes], object], data: bytes) -> None:
+    work(data)
+
+
 class _Zstd:
     """zstandard with the interface of the others: it knows no bound of its output, but little input bounds it."""
 
@@ -91,8 +95,9 @@ class _Zstd:
 class Source:
     """A stream from a descriptor, plain or compressed: `kind` is "", "gzip", "zstd", "bzip2" or "xz".
 
-    `on_raw` and `on_plain` see every byte as it comes and as it means; set them before the first `chunk`. The digests
-    and sizes are complete when `chunk` has returned b"". The descriptor stays the caller's.
+    `on_raw` and `on_plain` see every byte as it comes and as it means; set them before the first `chunk`. `diff_id` and
+    sizes are complete when `chunk` has returned b"". The descriptor stays the caller's. With `do` (Beside.put) the
+    hashing and the two callbacks are done elsewhere, in order, and `diff_id` is complete when that is.
     """
 
     def __init__(self, fd: int) -> None:
@@ -102,6 +107,7 @@ class Source:
         self.on_raw: Callable[[bytes], object] | None = None
         self.on_plain: Callable[[bytes], object] | None = None
         self.on_progress: Callable[[int], object] | None = None
+        self.do: Callable[[Callable[[bytes], object], bytes], object] = _at_once
         self.raw_size = 0
         self.plain_size = 0
         self._plain_hash = hashlib.sha256()
@@ -118,10 +124,14 @@ class Source:
         self.plain_size += len(data)
         if self.plain_size > MAX_PLAIN:
             raise InvalidArgument(f"the archive is larger than {MAX_PLAIN} bytes unpacked")
-        self._plain_hash.update(data)
-        if self.on_plain is not None and data:
-            self.on_plain(data)
+        if data:
+            self.do(self._see, data)
         return data
+
+    def _see(self, data: bytes) -> None:
+        self._plain_hash.update(data)
+        if self.on_plain is not None:
+            self.on_plain(data)
 
     def _first(self) -> bytes:
         head = b""
@@ -133,7 +143,7 @@ class Source:
         data, self._head = self._head or os.read(self._fd, CHUNK), b""
         self.raw_size += len(data)
         if self.on_raw is not None and data:
-            self.on_raw(data)
+            self.do(self.on_raw, data)
         if self.on_progress is not None:
             self.on_progress(self.raw_size)
         return data
@@ -213,5 +223,9 @@ class BlobWriter:
         self._hash.update(data)
         self.size += len(data)
         view = memoryview(data)
-        while view:
-            view = view[os.write(self._fd, view) :]
+        try:
+            while view:
+                view = view[os.write(self._fd, view) :]
+        except OSError as error:
+            error.filename = self.path
+            raise
