@@ -124,6 +124,20 @@ def test_make_dirs_over_a_file(root: int, inside: Path) -> None:
     assert len(os.listdir("/proc/self/fd")) < 50
 
 
+@pytest.mark.parametrize(
+    ("path", "real"),
+    [("", "/"), ("l/x", "/d/x"), ("d/../l", "/d"), ("/../up/y/z", "/y/z"), ("d/file", "/d/file"),
+     ("gone/a/b", "/d/no/a/b")],
+)
+def test_real_path(root: int, inside: Path, path: str, real: str) -> None:
+    (inside / "d").mkdir()
+    (inside / "d/file").touch()
+    (inside / "l").symlink_to("/d")
+    (inside / "up").symlink_to("../../..")
+    (inside / "gone").symlink_to("d/no")
+    assert paths.real_path(root, path) == real
+
+
 def test_read_file_is_bounded_and_regular(root: int, inside: Path) -> None:
     (inside / "big").write_bytes(b"x" * 11)
     os.mkfifo(inside / "fifo")

@@ -52,7 +52,8 @@ def openat2(dir_fd: int, path: str | bytes, flags: int, mode: int = 0, resolve: 
     name = os.fsencode(path)
     if b"\0" in name:  # C would see a shorter path than the one that was checked
         raise OSError(errno.EINVAL, "a path cannot hold a NUL byte", path)
-    how = _OpenHow(flags | os.O_CLOEXEC, mode if flags & (os.O_CREAT | os.O_TMPFILE) else 0, resolve)
+    makes = flags & os.O_CREAT or flags & os.O_TMPFILE == os.O_TMPFILE  # O_TMPFILE holds the bit of O_DIRECTORY
+    how = _OpenHow(flags | os.O_CLOEXEC, mode if makes else 0, resolve)
     size = ctypes.sizeof(how)
     for _ in range(_EAGAIN_TRIES):
         fd = int(_syscall(_SYS_OPENAT2, dir_fd, name, how, size))
