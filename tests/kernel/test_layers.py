@@ -285,6 +285,14 @@ def root(layout: Layout, tmp_path: Path) -> dict[str, object]:
     return {"kind": "overlay", "lower": lower, "upper": str(tmp_path / "upper"), "work": str(tmp_path / "work")}
 
 
+def extract(data: bytes, **args: object) -> None:
+    fd = memory_file(data)
+    try:
+        run(JOBS, "image.extract", args, [fd])
+    finally:
+        os.close(fd)
+
+
 def packed(args: dict[str, object]) -> list[tarfile.TarInfo]:
     fd = os.memfd_create("out")
     try:
@@ -303,20 +311,29 @@ def test_pack_a_path(root: dict[str, object]) -> None:
     assert (link.name, link.issym(), link.linkname) == ("out", True, "../../../../etc")
     with pytest.raises(NotFound, match="Could not find the file /lib/"):
         packed({"root": root, "path": "/lib/"})
+    assert [it.name for it in packed({"root": root, "path": "/bin/."})] == [".", "./also", "./su"]
+    extract(archive(symlink("link", "/bin")), root=root, path="/")
+    assert [it.name for it in packed({"root": root, "path": "/link/"})] == ["link", "link/also", "link/su"]
+
+
+def test_pack_into_a_slow_pipe(root: dict[str, object]) -> None:
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    child = os.fork()
+    if child == 0:
+        os.close(write)
+        with open(read, "rb") as file, tarfile.open(fileobj=file, mode="r|") as tar:
+            os._exit(0 if sum(it.size for it in tar) == 700_000 + 15 else 1)
+    os.close(read)
+    run(JOBS, "image.pack", {"root": root, "path": "/", "name": ""}, [write])
+    os.close(write)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_pack_everything(root: dict[str, object]) -> None:
     names = [it.name for it in packed({"root": root, "path": "/", "name": ""})]
     assert names[:4] == ["big", "bin", "bin/also", "bin/su"]
     assert [it.name for it in packed({"root": root, "path": "/"})][1] == "/big"
-
-
-def extract(data: bytes, **args: object) -> None:
-    fd = memory_file(data)
-    try:
-        run(JOBS, "image.extract", args, [fd])
-    finally:
-        os.close(fd)
 
 
 def test_extract_into_a_container(root: dict[str, object], tmp_path: Path) -> None:
@@ -398,8 +415,10 @@ def test_tree_size_and_removal(tmp_path: Path) -> None:
     assert not tree.exists()
 
 
-def test_a_job_tells_its_progress(layout: Layout) -> None:
+@pytest.mark.parametrize("blocking", [True, False])
+def test_a_job_reads_a_pipe_and_tells_its_progress(layout: Layout, blocking: bool) -> None:
     read, write = os.pipe()
+    os.set_blocking(read, blocking)
     child = os.fork()
     if child == 0:
         os.close(read)

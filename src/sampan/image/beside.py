@@ -6,7 +6,7 @@ On two cores an import takes little more than half the time. Only in a process o
 from __future__ import annotations
 
 import queue
-import threading
+import threading  # allowed: started in a forked job, and ended there before the block is left
 from collections.abc import Callable
 from typing import Self
 

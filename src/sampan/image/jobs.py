@@ -91,7 +91,8 @@ def extract(channel: Channel, args: dict[str, Any], fds: list[int]) -> dict[str,
 
 def pack(channel: Channel, args: dict[str, Any], fds: list[int]) -> dict[str, Any]:
     """fds[0]: where the tar goes. args: root, path, and optionally name (of the top entry; default: the path's last
-    component; "" leaves the top entry out, for export), one_filesystem (leave out what is mounted inside). → size
+    component as it was asked for, as Docker does; "" leaves the top entry out, for export), one_filesystem (leave out
+    what is mounted inside). → size, warnings
 
     A symlink as last component is archived as itself, unless the path ends in "/" or "/.". Raises NotFound.
     """
@@ -101,7 +102,7 @@ def pack(channel: Channel, args: dict[str, Any], fds: list[int]) -> dict[str, An
     with rootfs.readable(args["root"], fds) as root:
         parent, name = _parent(root, path)
         try:
-            archived = os.fsencode(args.get("name", name if name != "." else "/"))
+            archived = os.fsencode(args.get("name", _asked_name(path)))
             if name == "." or not archived:
                 _pack_directory(packer, parent, name, archived)
             else:
@@ -125,7 +126,7 @@ def stat_path(channel: Channel, args: dict[str, Any], fds: list[int]) -> dict[st
             os.close(parent)
         target = paths.real_path(root, args["path"]) if stat.S_ISLNK(found.st_mode) else ""
     return {
-        "name": name if name != "." else "/", "size": found.st_size, "mode": found.st_mode, "mtime": found.st_mtime_ns,
+        "name": _asked_name(args["path"]), "size": found.st_size, "mode": found.st_mode, "mtime": found.st_mtime_ns,
         "link_target": target,
     }
 
@@ -254,6 +255,11 @@ def _parent(root: int, path: str) -> tuple[int, str]:
         os.close(parent)
         raise _not_found(path) from error
     return parent, name
+
+
+def _asked_name(path: str) -> str:
+    """The last component as asked for, not as resolved: "/" for the root, "." for "dir/."."""
+    return path.rstrip("/").rpartition("/")[2] or "/"
 
 
 def _pack_directory(packer: Packer, parent: int, name: str, archived: bytes) -> None:

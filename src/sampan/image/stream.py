@@ -10,6 +10,7 @@ import bz2
 import hashlib
 import lzma
 import os
+import select
 from collections.abc import Callable
 from typing import Protocol, Self, cast
 
@@ -53,6 +54,17 @@ def _decompressor(kind: str) -> _Decompressor:
     if kind == "zstd":
         return _Zstd()
     return lzma.LZMADecompressor(format=lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
+
+
+def _read(fd: int) -> bytes:
+    """The asker may have given a non-blocking descriptor; its description is shared, so it stays one."""
+    while True:
+        try:
+            return os.read(fd, CHUNK)
+        except BlockingIOError:
+            ready = select.poll()
+            ready.register(fd, select.POLLIN)
+            ready.poll()
 
 
 def _at_once(work: Callable[[bytes], object], data: bytes) -> None:
@@ -135,12 +147,12 @@ class Source:
 
     def _first(self) -> bytes:
         head = b""
-        while len(head) < _HEAD and (data := os.read(self._fd, CHUNK)):
+        while len(head) < _HEAD and (data := _read(self._fd)):
             head += data
         return head
 
     def _read(self) -> bytes:
-        data, self._head = self._head or os.read(self._fd, CHUNK), b""
+        data, self._head = self._head or _read(self._fd), b""
         self.raw_size += len(data)
         if self.on_raw is not None and data:
             self.do(self.on_raw, data)
