@@ -13,7 +13,8 @@ def tell(lesson: Lesson) -> None:
     result = show("sampan images httpd")
     page.claim("two tags, two images that share all but the last layers", result.text.count("httpd") == 2)
     result = show("sampan history httpd:v1", shown=16)
-    page.claim("one line for each step, the newest first", "apt-get" in result.text)
+    page.claim("one line for each step, the newest first: most only change the note, few make a layer",
+               len(result.lines) > 8 and "CMD" in result.lines[1], result.text)
     result = show("sampan inspect httpd:v1 --format '{{json .Config}}' | python3 -m json.tool", shown=30,
                   only=r"Cmd|Env|Expose|80/tcp|StopSignal|WorkingDir|Label|apache|title|httpd")
     config = json.loads(lesson.shell.ask("sampan inspect httpd:v1 --format '{{json .Config}}'"))

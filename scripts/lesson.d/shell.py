@@ -23,6 +23,10 @@ class Result:
         return self.text.splitlines()
 
 
+PATIENCE = 300
+"""Seconds that any command may take: a build with downloads over a slow line."""
+
+
 class Shell:
     """`program` is what stands for `sampan` in every command shown: `docker`, when the lesson drives another engine."""
 
@@ -49,7 +53,7 @@ class Shell:
 
     def _run(self, command: str, live: bool) -> Result:
         with subprocess.Popen(
-            ["bash", "-o", "pipefail", "-c", self.named(command)],
+            ["timeout", "--kill-after=5", str(PATIENCE), "bash", "-o", "pipefail", "-c", self.named(command)],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             env=os.environ | self.environment, cwd=self.directory, errors="replace", text=True,
         ) as process:

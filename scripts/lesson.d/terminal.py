@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import termios
 import time
@@ -43,10 +44,15 @@ class Terminal:
             if not self._read(deadline):
                 return ""
 
-    def close(self) -> int:
-        """Wait for the command's end; its exit code."""
-        while self._read(time.monotonic() + 20):
+    def close(self, seconds: float = 20) -> int:
+        """Wait for the command's end; its exit code. After that time it is killed."""
+        deadline = time.monotonic() + seconds
+        while self._read(deadline):
             pass
+        pidfd = os.pidfd_open(self.pid)
+        if not select.select([pidfd], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            os.kill(self.pid, signal.SIGKILL)
+        os.close(pidfd)
         _, status = os.waitpid(self.pid, 0)
         os.close(self._fd)
         return os.waitstatus_to_exitcode(status)
