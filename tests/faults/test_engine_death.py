@@ -1,4 +1,4 @@
-"""SIGKILL for the engine, the launcher, the worker and shims, at rest and under load: nothing is lost, nothing leaks."""
+"""SIGKILL for engine, launcher, worker and shims, at rest and under load: nothing is lost, nothing leaks."""
 
 from __future__ import annotations
 
@@ -147,8 +147,8 @@ def attach(boat: Engine, id: str, query: str) -> socket.socket:
     client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     client.settimeout(PATIENCE)
     client.connect(boat.socket)
-    head = f"POST /v1.47/containers/{id}/attach?{query} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
-    client.sendall(head.encode())
+    head = f"POST /v1.47/containers/{id}/attach?{query} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp"
+    client.sendall(head.encode() + b"\r\n\r\n")
     answer = b""
     while not answer.endswith(b"\r\n\r\n"):
         answer += client.recv(1)
@@ -267,7 +267,8 @@ def test_engine_killed_under_load(boat: Engine, moment: float) -> None:
         while not stop.is_set():
             turn += 1
             try:
-                id = boat.create("sleep", "0.05", name=f"load-{number}-{turn}", HostConfig={"AutoRemove": turn % 2 == 0})
+                host_config = {"AutoRemove": turn % 2 == 0}
+                id = boat.create("sleep", "0.05", name=f"load-{number}-{turn}", HostConfig=host_config)
                 boat.request("POST", f"/containers/{id}/start")
                 if turn % 3 == 0:
                     boat.request("DELETE", f"/containers/{id}?force=1")

@@ -158,7 +158,7 @@ def test_names(boat: Engine) -> None:
     ({"HostConfig": {"NetworkMode": "nosuch"}}, "network nosuch not found"),
     ({"HostConfig": {"Binds": ["/a:b"]}}, "mount path must be absolute"),
     ({"HostConfig": {"Binds": ["/tmp:/x", "/etc:/x"]}}, "Duplicate mount point: /x"),
-    ({"HostConfig": {"Mounts": [{"Type": "bind", "Source": "/no/such", "Target": "/x"}]}}, "source path does not exist"),
+    ({"HostConfig": {"Mounts": [{"Type": "bind", "Source": "/no", "Target": "/x"}]}}, "source path does not exist"),
     ({"HostConfig": {"PortBindings": {"99999/tcp": [{}]}}}, "invalid port specification"),
     ({"HostConfig": {"PortBindings": {"80/tcp": [{"HostPort": "x"}]}}}, 'Invalid hostPort: "x"'),
     ({"HostConfig": {"RestartPolicy": {"Name": "sometimes"}}}, "unknown policy 'sometimes'"),

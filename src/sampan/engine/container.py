@@ -31,7 +31,7 @@ class Container:
         self.restart: asyncio.TimerHandle | None = None
         self.backoff = 0.0  # seconds before the last automatic restart
         self.early: list[AttachedClient] = []  # attached before the start
-        self.execs: set[str] = set()
+        self.execs: dict[str, None] = {}  # ids, oldest first
         self.has_died = asyncio.Event()
         self._waiters: list[tuple[str, asyncio.Future[dict[str, Any]]]] = []
         if record.status not in lifecycle.ALIVE:

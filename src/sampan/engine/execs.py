@@ -54,13 +54,13 @@ class ExecTable:
             known = msgspec.json.decode(body, type=Exec)
             if known.container in self._ctx.index:
                 self._all[id] = known
-                self._ctx.index.find(known.container).execs.add(id)
+                self._ctx.index.find(known.container).execs[id] = None
             else:
                 self._ctx.state.delete(KIND, id)
 
     def add(self, container: Container, new: Exec) -> None:
         self._all[new.id] = new
-        container.execs.add(new.id)
+        container.execs[new.id] = None
         ended = [id for id in container.execs if self._all[id].status == EXITED]
         for id in ended[: max(0, len(ended) - _KEPT)]:
             self._drop(container, id)
@@ -91,7 +91,7 @@ class ExecTable:
             self._drop(container, id)
 
     def _drop(self, container: Container, id: str) -> None:
-        container.execs.discard(id)
+        container.execs.pop(id, None)
         if self._all.pop(id).status != CREATED:
             self._ctx.state.delete(KIND, id)
 
