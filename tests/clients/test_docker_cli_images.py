@@ -13,6 +13,7 @@ import pytest
 
 from engine_fixture import Engine, busybox_tar
 from engine_fixture import engine as new_engine
+from sampan.engine.host import architecture
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +158,13 @@ def test_docker_py(engine: Engine) -> None:
         assert client.images.prune()["SpaceReclaimed"] == 0
     finally:
         client.close()
+
+
+def test_a_wrong_platform_is_refused(engine: Engine) -> None:
+    ours = f"linux/{architecture()}"
+    assert engine.docker("run", "--rm", "--platform", ours, "box:v1", "echo", "here").stdout == "here\n"
+    refused = engine.docker("run", "--rm", "--platform", "linux/s390x", "box:v1", "true", check=False)
+    assert refused.returncode == 125 and "does not match the specified platform (linux/s390x)" in refused.stderr
 
 
 def test_events_of_images(engine: Engine) -> None:

@@ -201,12 +201,12 @@ def test_exec(engine: Engine, wire: Wire, running: str) -> None:
 def test_logs_end_with_the_connection(engine: Engine, wire: Wire) -> None:
     id = _create(wire, ["sh", "-c", "echo one; echo two >&2; echo three"])
     with closing(Wire(engine)) as waiter:
-        waiter.send("POST", f"/containers/{id}/wait")
+        waiter.send("POST", f"/containers/{id}/wait?condition=next-exit")
         waiter.head()
         wire.ask("POST", f"/containers/{id}/start")
         waiter.file.readline()
     for query, expected in (
-        ("stdout=1", [(1, b"one\nthree\n")]), ("stderr=1", [(2, b"two\n")]), ("stdout=1&tail=1", [(1, b"three\n")]),
+        ("stdout=1", [(1, b"one\nthree\n")]), ("stderr=1", [(2, b"two\n")]), ("stdout=1&tail=0", []),
         ("stdout=1&follow=1", [(1, b"one\nthree\n")]),
     ):
         with closing(Wire(engine)) as reader:

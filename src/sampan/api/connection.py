@@ -33,7 +33,7 @@ class Connection:
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self.sock = sock
-        self.idle = True  # between two requests
+        self.idle = True  # between two requests, or after the last: nothing is lost when it is cut
         self.hijacked = False
         self.started = False  # the answer to the present request has begun: its status can no longer change
         self._loop = asyncio.get_running_loop()
@@ -167,6 +167,7 @@ class Connection:
         Closing at once would reset the connection under a client that is still writing its body, and the
         answer that explains why would be lost.
         """
+        self.idle = True
         with contextlib.suppress(OSError, TimeoutError):
             self.sock.shutdown(socket.SHUT_WR)
             async with asyncio.timeout(_LINGER):

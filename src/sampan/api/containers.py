@@ -21,6 +21,8 @@ async def containers(call: Call) -> Response:
 
 async def create(call: Call) -> Response:
     body = await call.json()
+    if (platform := call.query.text("platform")) and isinstance(body.get("Image"), str):
+        call.engine.images.check_platform(body["Image"], platform)
     return answer.json(await call.engine.containers.create(call.query.optional("name"), body), 201)
 
 

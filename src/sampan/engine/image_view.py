@@ -71,7 +71,6 @@ def details(image: Image, lower_dirs: Sequence[str]) -> dict[str, Any]:
         "GraphDriver": {"Name": "overlay2", "Data": _graph(lower_dirs)},
         "RootFS": {"Type": "layers", "Layers": [layer.diff_id for layer in image.layers]},
         "Metadata": {"LastTagTime": timestamps.ZERO},
-        "Descriptor": {"mediaType": oci.OCI_MANIFEST, "digest": image.manifest_digest},
     }
     if config.variant:
         answer["Variant"] = config.variant

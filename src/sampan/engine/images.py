@@ -56,6 +56,21 @@ class Images:
         image = self._store.resolve(ref)
         return image_view.history(image, {known.id: known for known in self._store.images()})
 
+    def check_platform(self, ref: str, platform: str) -> None:
+        """Is the image for that platform ("linux/amd64", "arm64")? Raises InvalidArgument, NotFound for no such image.
+
+        Not NotFound for the wrong one, as Docker: clients would try to pull it and hide the reason.
+        """
+        config = self._store.resolve(ref).config
+        known = {config.os, config.architecture, f"{config.os}/{config.architecture}"}
+        if config.variant:
+            known.add(f"{config.os}/{config.architecture}/{config.variant}")
+        if platform.lower() not in known:
+            raise InvalidArgument(
+                f"image with reference {ref} was found but its platform ({config.os}/{config.architecture}) does not "
+                f"match the specified platform ({platform})"
+            )
+
     def layers_size(self) -> int:
         """Bytes of all layers' files, each layer counted once."""
         return sum({layer.diff_id: layer.size for image in self._store.images() for layer in image.layers}.values())
