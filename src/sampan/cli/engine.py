@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 from collections.abc import Iterator, Mapping
 
 from sampan.cli.address import Address, connect
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 API_VERSION = (1, 50)
+WARNING = "sampan-warning"
+"""The header in which our engine says what Docker's answers have no place for."""
 
 Query = Mapping[str, object]
 UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
@@ -83,6 +86,9 @@ class Engine:
         response = self._connection().request(method, target, fields, body)
         if response.status >= 400:
             raise self._error(response)
+        if WARNING in response.headers:
+            text = response.headers[WARNING].encode("latin-1").decode("utf-8", "replace")
+            print(f"WARNING: {text}", file=sys.stderr)
         return response
 
     def _error(self, response: Response) -> EngineError:

@@ -141,6 +141,8 @@ class Connection:
             if not data:
                 raise ConnectionLost("the engine closed the connection before it answered")
             seen += data
+        if end > limit:
+            raise ConnectionLost("the engine's answer is not HTTP: a header that is too long")
         self.buffer = seen[end + len(mark) :]
         return seen[:end]
 
