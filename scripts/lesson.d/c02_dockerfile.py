@@ -7,7 +7,7 @@ from lesson import Lesson
 
 TITLE = "A Dockerfile"
 SAYS = "A recipe: each step makes a layer on top of the one before, in a container of its own."
-BUILDS = r"^Step |^ ---> Using cache|^Fetched |^Success|rror"
+BUILDS = r"^Step |^ ---> Using cache|^Fetched |^Success|\berror"
 """Of a build's output: the steps, not what apt-get says in them."""
 
 
