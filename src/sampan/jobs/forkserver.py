@@ -64,7 +64,9 @@ def serve(
     gc.collect()
     gc.freeze()
     gc.disable()
+    sock.setblocking(False)
     taken, take = os.pipe2(os.O_CLOEXEC)
+    alive, keep_alive = os.pipe2(os.O_CLOEXEC)
     poll = select.poll()
     poll.register(taken, select.POLLIN)
     poll.register(sock, 0)  # only its hang-up: requests are the spares' to read
@@ -74,7 +76,8 @@ def serve(
             pid = os.fork()
             if pid == 0:
                 os.close(taken)
-                _spare(sock, take, table, bound, prepare)
+                os.close(keep_alive)
+                _spare(sock, take, alive, table, bound, prepare)
             pidfd = os.pidfd_open(pid)
             waiting[pidfd] = pid
             poll.register(pidfd, select.POLLIN)
@@ -90,23 +93,41 @@ def serve(
 
 
 def _spare(
-    sock: socket.socket, take: int, table: Mapping[str, Job], bound: bool, prepare: Callable[[], None] | None
+    sock: socket.socket, take: int, alive: int, table: Mapping[str, Job], bound: bool,
+    prepare: Callable[[], None] | None,
 ) -> NoReturn:
     """Wait for a request, then be its job. A spare ends with its server, or nobody would fork the next."""
-    process.die_with_parent(signal.SIGKILL)
+    own = os.getpid()  # `prepare` may fork and leave the job to the child
+    if bound:
+        process.die_with_parent(signal.SIGKILL)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     if prepare is not None:
         prepare()
-    received = wire.receive(sock)
-    if received is None or not received[1]:
-        os._exit(0)
-    if not bound:
-        process.die_with_parent(0)
-    os.write(take, os.getpid().to_bytes(4, "little"))
+    request, fds = _await_request(sock, alive)
+    os.write(take, own.to_bytes(4, "little"))
     os.close(take)
+    os.close(alive)
     sock.close()
-    _child(table, *received)
+    _child(table, request, fds)
+
+
+def _await_request(sock: socket.socket, alive: int) -> tuple[dict[str, Any], list[int]]:
+    """The next request that no other spare takes first. Ends the process with the asker or the server."""
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    poll.register(alive, 0)  # hangs up with the server, however that ends
+    while True:
+        ready = dict(poll.poll())
+        if alive in ready:
+            os._exit(0)
+        try:
+            received = wire.receive(sock)
+        except BlockingIOError:
+            continue
+        if received is None or not received[1]:
+            os._exit(0)
+        return received
 
 
 def _child(table: Mapping[str, Job], request: dict[str, Any], fds: list[int]) -> NoReturn:

@@ -17,6 +17,7 @@ NEWUSER = 0x10000000
 NEWPID = 0x20000000
 NEWNET = 0x40000000
 PIDFD = 0x00001000
+PARENT = 0x00008000
 INTO_CGROUP = 0x200000000
 
 # Namespace names as the OCI runtime spec has them → flag, and the file below /proc/PID/ns.
@@ -55,11 +56,12 @@ _setns = libc.lib.setns
 def clone3(flags: int, cgroup_fd: int = -1) -> tuple[int, int]:
     """Fork with `flags` (NEW… and so on). Returns (pid, pidfd) in the parent, (0, -1) in the child.
 
-    `cgroup_fd` is a v2 cgroup directory to be born in. Only for single-threaded processes: in the child Python goes
+    With PARENT the child is our parent's, which gets the same signal of its end as of ours. `cgroup_fd` is a v2 cgroup
+    directory to be born in. Only for single-threaded processes: in the child Python goes
     on as after os.fork(). Raises OSError as clone3(2) does. The pidfd is close-on-exec and the caller's to close.
     """
     pidfd = ctypes.c_int(-1)
-    args = _CloneArgs(flags=flags | PIDFD, pidfd=ctypes.addressof(pidfd), exit_signal=signal.SIGCHLD)
+    args = _CloneArgs(flags=flags | PIDFD, pidfd=ctypes.addressof(pidfd), exit_signal=0 if flags & PARENT else signal.SIGCHLD)
     if cgroup_fd >= 0:
         args.flags |= INTO_CGROUP
         args.cgroup = cgroup_fd

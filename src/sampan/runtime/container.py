@@ -52,8 +52,11 @@ def start_waiting(child: Newborn, work: str, joined: dict[str, int], stdio: Stdi
         raise
 
 
-def start(work: Work, joined: dict[str, int], stdio: Stdio) -> Running:
-    """The same without a newborn that fits: the cgroup is made first, so that one can be born in it (v2)."""
+def start(work: Work, joined: dict[str, int], stdio: Stdio, born_as: int = 0) -> Running:
+    """The same without a newborn that fits: the cgroup is made first, so that one can be born in it (v2).
+
+    `born_as` clone.PARENT: the container's first process is our parent's child.
+    """
     linux = work.spec.linux
     if linux is None or work.spec.process is None:
         raise StartFailed("the spec has no process or no linux section")
@@ -69,7 +72,7 @@ def start(work: Work, joined: dict[str, int], stdio: Stdio) -> Running:
         flags = plan.clone_flags(linux, entered)
         with _time_namespace(flags, linux.time_offsets):
             v2_cgroup = group.open_v2_fd()
-            child = newborn.create(flags & ~clone.NEWTIME, v2_cgroup, entered.get("pid", -1))
+            child = newborn.create(flags & ~clone.NEWTIME | born_as, v2_cgroup, entered.get("pid", -1))
         recorder.done("Clone", f"a process in {_kinds(flags)} namespaces of its own")
         kinds = ["stdio"] * 3 + ["cgroup"] * len(join_fds) + list(entered)
         text = msgspec.json.encode(work).decode()

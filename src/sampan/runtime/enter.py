@@ -104,7 +104,8 @@ def _await(pid: int, pidfd: int, sync: socket.socket) -> Joined:
         _, warnings, master = container.await_exec(sync)
         return Joined(pid, pidfd, master, warnings)
     except BaseException:
-        newborn.end(pid, pidfd)
+        newborn.kill(pidfd)
+        os.waitpid(pid, 0)
         raise
     finally:
         sync.close()

@@ -8,6 +8,7 @@ descriptors, and the newborn becomes the container's init stage (init.py).
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 from collections.abc import Callable
@@ -52,9 +53,9 @@ class Newborn:
     flags: int
 
     def end(self) -> None:
-        """Kill it and take its exit; nothing of it is left."""
+        """Kill it and wait for its end. Its exit is left for its parent, who may be ours, to take."""
         self.sync.close()
-        end(self.pid, self.pidfd)
+        kill(self.pidfd)
 
 
 def create(
@@ -62,7 +63,7 @@ def create(
 ) -> Newborn:
     """clone3 into new namespaces, a v2 cgroup and, if one is given, an existing pid namespace. Closes `v2_cgroup`.
 
-    setns of a pid namespace decides where children are born, we stay where we are. Raises OSError.
+    With clone.PARENT among the flags it is not our child but our parent's. Raises OSError.
     """
     def child(sync: socket.socket) -> NoReturn:
         if warm is not None:
@@ -70,7 +71,7 @@ def create(
         _wait(sync)
 
     pid, pidfd, sync = clone_child(flags, pid_namespace, v2_cgroup, child)
-    return Newborn(pid, pidfd, sync, flags)
+    return Newborn(pid, pidfd, sync, flags & ~clone.PARENT)
 
 
 def clone_child(
@@ -78,7 +79,8 @@ def clone_child(
 ) -> tuple[int, int, socket.socket]:
     """clone3 with a socket between the two: `child` runs in the new process with its end and must not return.
 
-    Returns (pid, pidfd, our end); closes `v2_cgroup`.
+    setns of a pid namespace decides where children are born, we stay where we are. Returns (pid, pidfd, our end);
+    closes `v2_cgroup`.
     """
     ours, theirs = wire.pair()
     own = -1
@@ -172,11 +174,13 @@ def open_namespaces(linux: oci.Linux, joined: dict[str, int]) -> dict[str, int]:
     return opened
 
 
-def end(pid: int, pidfd: int) -> None:
-    """Kill a child of ours and take its exit; closes the pidfd."""
+def kill(pidfd: int) -> None:
+    """SIGKILL a process and wait until it has ended; closes the pidfd."""
     try:
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
     except ProcessLookupError:
         pass
-    os.waitpid(pid, 0)
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    poll.poll()
     os.close(pidfd)

@@ -13,7 +13,7 @@ from sampan.linux.cgroup import Group
 from sampan.runtime import enter
 from sampan.shim.loop import READ, Loop
 from sampan.shim.messages import ExecRequest
-from sampan.shim.stdio import Stdio
+from sampan.shim.stdio import Pipes, Stdio
 
 
 class Exec:
@@ -40,18 +40,19 @@ class Execs:
 
     def start(self, request: ExecRequest, init_pidfd: int, init_pid: int, sock: socket.socket | None) -> int:
         """Start a process; returns its pid on the host. Raises StartFailed. Takes the client's socket."""
-        tty = request.process.terminal
-        stdio = Stdio(self._loop, tty, request.open_stdin, True, None)
+        pipes = Pipes.make(request.process.terminal, request.open_stdin)
         try:
-            if sock is not None and request.client is not None:
-                stdio.attach(sock, request.client)
-            joined = enter.start(request.process, init_pidfd, init_pid, self._group(), stdio.child, request.seccomp)
+            group = self._group()
+            joined = enter.start(request.process, init_pidfd, init_pid, group, pipes.child, request.seccomp)
         except BaseException:
-            stdio.abandon()
+            pipes.close()
+            if sock is not None:
+                sock.close()
             raise
-        running = Exec(request, joined, stdio)
+        pipes.close_child()
+        clients = [(sock, request.client)] if sock is not None and request.client is not None else []
+        running = Exec(request, joined, Stdio(self._loop, pipes, joined.console, True, None, clients))
         self._running[running.id] = running
-        stdio.started(joined.console)
         self._loop.watch(joined.pidfd, READ, lambda events: self._on_exit(running))
         return joined.pid
 

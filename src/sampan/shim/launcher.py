@@ -10,15 +10,15 @@ import encodings.utf_8  # codecs are looked up by name on first use: too late in
 
 from sampan.jobs import forkserver
 from sampan.linux import capability
-from sampan.shim import shim, warm
+from sampan.shim import start, warm
 
-JOBS: dict[str, forkserver.Job] = {"shim": shim.run}
+JOBS: dict[str, forkserver.Job] = {"shim": start.run}
 
 _WARMED = (encodings.idna, encodings.utf_8, capability)
 
 
 def main() -> None:
-    forkserver.main(JOBS, bound=False, spares=2, warm=warm.warm, prepare=shim.prepare)
+    forkserver.main(JOBS, bound=False, spares=2, warm=warm.warm, prepare=start.prepare)
 
 
 if __name__ == "__main__":

@@ -26,11 +26,12 @@ class LogFile:
     A full disk loses lines, not the container: what could not be written is counted and said once it can be.
     """
 
-    def __init__(self, path: str, max_size: int, max_files: int) -> None:
+    def __init__(self, path: str, max_size: int, max_files: int, fd: int) -> None:
+        """`fd` is `path`, opened by `open_log`; it is closed here."""
         self._path = path
         self._max_size = max_size
         self._max_files = max(max_files, 1)
-        self._fd = self._open()
+        self._fd = fd
         self._size = os.fstat(self._fd).st_size
         self._rest: dict[str, bytes] = {}
         self._lost = 0
@@ -100,9 +101,10 @@ class LogFile:
                 older = f"{self._path}.{number - 1}" if number > 1 else self._path
                 if os.path.exists(older):
                     os.rename(older, f"{self._path}.{number}")
-        self._fd = self._open()
+        self._fd = open_log(self._path)
         self._size = 0
 
-    def _open(self) -> int:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        return os.open(self._path, flags, 0o640)
+
+def open_log(path: str) -> int:
+    """Open for appending, made if missing; never through a link. Raises OSError with the path."""
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)

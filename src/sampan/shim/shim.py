@@ -6,131 +6,108 @@ import os
 import socket
 import struct
 import sys
-import time
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 
-from sampan.errors import InvalidArgument, SampanError, StartFailed, to_message
+from sampan.errors import InvalidArgument, SampanError, to_message
 from sampan.jobs import channel as wire
-from sampan.jobs.forkserver import Channel
-from sampan.linux import process, userns
+from sampan.linux import process
 from sampan.linux.cgroup import stats
-from sampan.oci import runtime as oci
-from sampan.runtime import container, newborn
-from sampan.runtime.newborn import Newborn, Work
+from sampan.runtime import container
+from sampan.runtime.newborn import Work
 from sampan.shim.execs import Execs, reap, resize
 from sampan.shim.log import LogFile, now
 from sampan.shim.loop import BROKEN, READ, Loop
 from sampan.shim.messages import (
     EXIT_FILE,
-    SOCKET,
     ClientOptions,
     ExecRequest,
     Exit,
     Setup,
     Started,
 )
-from sampan.shim.stdio import Stdio
-from sampan.shim.warm import warm
+from sampan.shim.stdio import Pipes, Stdio
 
 _LINGER = 10.0  # seconds a client may make no progress taking the last output
 
 
-_WAITING: list[Newborn] = []  # of this process alone: filled by `prepare` in a spare, taken by its one job
-
-
-def prepare() -> None:
-    """A spare of the launcher gets ready: nobody may look into it, and its container's first process waits."""
-    process.set_name("sampan-shim")
-    process.prctl(process.PR_SET_DUMPABLE, 0)
-    _WAITING.append(newborn.create(newborn.USUAL, warm=warm))
-
-
-def run(channel: Channel, args: dict[str, Any], fds: list[int]) -> dict[str, Any]:
-    """The launcher's job "shim". Ends when the container has ended and its clients have everything."""
-    os.setsid()
-    os.umask(0o077)
-    return Shim(channel.sock, msgspec.convert(args["setup"], Setup), args["work"], _WAITING).run(fds)
+def keep(starter_sock: socket.socket, starter: int) -> NoReturn:
+    """Wait for the starter to hand over a running container; then be its shim. Ends with the starter otherwise."""
+    status = 1
+    try:
+        process.close_all_but([starter_sock.fileno()])
+        os.setsid()
+        os.umask(0o077)
+        received = wire.receive(starter_sock)
+        starter_sock.close()
+        if received is not None:
+            Shim(*received).serve([starter, *received[0]["reap"]])
+        else:
+            os.waitpid(starter, 0)
+        status = 0
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        os._exit(status)
 
 
 class Shim:
-    """`work` is the JSON of the container's Work, decoded only when it is needed. The engines' connections are
-    `control`: the one that asked for the start, and any that came later.
+    """A running container, as the starter handed it over.
+
+    `work` is the JSON of the container's Work, decoded only when it is needed. The engines' connections are
+    `control`: the one that asked for the start, and any that came later. Descriptors, in order: control, run
+    directory, init's pidfd, listener, then those there are of console, log, stdin, stdout, stderr; then the clients.
     """
 
-    def __init__(self, sock: socket.socket, setup: Setup, work: str, waiting: list[Newborn]) -> None:
-        self._setup = setup
-        self._work = work
-        self._waiting = waiting
+    def __init__(self, message: dict[str, Any], fds: list[int]) -> None:
+        self._setup = setup = msgspec.convert(message["setup"], Setup)
+        self._work: str = message["work"]
+        self._started = msgspec.convert(message["started"], Started)
         self._loop = Loop()
-        self._control = [sock]
-        self._listener: socket.socket | None = None
-        self._directory = -1
-
-    def run(self, fds: list[int]) -> dict[str, Any]:
-        begin = time.perf_counter_ns()
-        setup = self._setup
-        self._directory = _make_directory(setup.directory)
-        log = LogFile(setup.log.path, setup.log.max_size, setup.log.max_files) if setup.log else None
-        self._stdio = Stdio(self._loop, setup.tty, setup.open_stdin, setup.stdin_once, log)
-        try:
-            self._running = self._start(fds)
-        except BaseException:
-            self._stdio.abandon()
-            _remove_directory(setup.directory, self._directory)
-            raise
-        running = self._running
-        micros = (time.perf_counter_ns() - begin) // 1000
+        self._control = [socket.socket(fileno=fds.pop(0))]
+        self._directory = fds.pop(0)
+        self._pidfd = fds.pop(0)
+        self._listener = socket.socket(fileno=fds.pop(0))
+        console = fds.pop(0) if setup.tty else -1
+        log = LogFile(setup.log.path, setup.log.max_size, setup.log.max_files, fds.pop(0)) if setup.log else None
+        stdin = fds.pop(0) if setup.open_stdin and not setup.tty else -1
+        stdout, stderr = (-1, -1) if setup.tty else (fds.pop(0), fds.pop(0))
+        pipes = Pipes((-1, -1, -1), stdin, stdout, stderr)
+        clients = [(socket.socket(fileno=fd), options) for fd, options in zip(fds, setup.clients, strict=True)]
+        self._stdio = Stdio(self._loop, pipes, console, setup.stdin_once, log, clients)
         self._execs = Execs(self._loop, lambda: container.open_group(self._decoded()), self._tell)
-        self._started = Started(running.pid, now(), micros, running.report, running.warnings)
-        self._say(self._control[0], {"started": msgspec.to_builtins(self._started)}, [running.pidfd])
-        self._stdio.started(running.console)
-        self._serve()
-        return {}
 
     def _decoded(self) -> Work:
         return msgspec.json.decode(self._work, type=Work)
 
-    def _start(self, fds: list[int]) -> container.Running:
-        joined = {"network": fds.pop(0)} if self._setup.network else {}
-        for fd, options in zip(fds, self._setup.clients, strict=True):
-            self._stdio.attach(socket.socket(fileno=fd), options)
-        self._listener = _listen(self._directory)
-        try:
-            if self._setup.usual and self._waiting:
-                return container.start_waiting(self._waiting.pop(), self._work, joined, self._stdio.child)
-            return self._start_unusual(joined)
-        except OSError as error:
-            where = f"{error.filename}: " if error.filename else ""
-            raise StartFailed(f"failed to start the container: {where}{error.strerror or error}") from error
-        finally:
-            container.close(joined.values())
-
-    def _start_unusual(self, joined: dict[str, int]) -> container.Running:
-        for child in self._waiting:
-            child.end()
-        work = self._decoded()
-        if _wants_user_namespace(work.spec):
-            assert work.spec.linux is not None
-            joined["user"] = userns.create(*container.id_maps(work.spec.linux))
-        return container.start(work, joined, self._stdio.child)
-
-    def _serve(self) -> None:
-        assert self._listener is not None
+    def serve(self, ended: list[int]) -> None:
+        """Until the container has ended and its clients have everything. `ended`: children that end about now."""
+        for pid in ended:
+            self._reap_later(pid)
         self._loop.watch(self._listener.fileno(), READ, lambda events: self._accept())
         self._watch_control(self._control[0])
-        self._loop.watch(self._running.pidfd, READ, lambda events: self._loop.stop())
+        self._loop.watch(self._pidfd, READ, lambda events: self._loop.stop())
         self._loop.run()
         stdios = self._end()
         while any(stdio.has_clients for stdio in stdios):
             if not self._loop.run_once(_LINGER):
                 break
 
+    def _reap_later(self, pid: int) -> None:
+        pidfd = os.pidfd_open(pid)
+
+        def take(events: int) -> None:
+            self._loop.forget(pidfd)
+            os.close(pidfd)
+            reap(pid)
+
+        self._loop.watch(pidfd, READ, take)
+
     def _end(self) -> list[Stdio]:
         """The init has ended: take everything in, say so, clean up. Returns the stdio that clients still follow."""
-        self._loop.forget(self._running.pidfd)
-        status = reap(self._running.pid)
+        self._loop.forget(self._pidfd)
+        status = reap(self._started.pid)
         self._stdio.drain()
         group = container.open_group(self._decoded())
         memory = stats.memory_events(group.paths())
@@ -145,9 +122,8 @@ class Shim:
         stdios = self._execs.end_all()
         self._tell({"event": "exited", **msgspec.to_builtins(end)})
         self._stdio.finish_clients()
-        if self._listener is not None:
-            self._loop.forget(self._listener.fileno())
-            self._listener.close()
+        self._loop.forget(self._listener.fileno())
+        self._listener.close()
         return [self._stdio, *stdios]
 
     def _tell(self, event: dict[str, Any]) -> bool:
@@ -167,7 +143,6 @@ class Shim:
         return False
 
     def _accept(self) -> None:
-        assert self._listener is not None
         sock, _ = self._listener.accept()
         credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
         if struct.unpack("iII", credentials)[1] not in (0, os.getuid()):  # CVE-2020-15257
@@ -217,11 +192,11 @@ class Shim:
         action = message.get("do")
         if action == "status":
             started = msgspec.to_builtins(self._started)
-            return {"started": started, "execs": self._execs.running()}, [self._running.pidfd]
+            return {"started": started, "execs": self._execs.running()}, [self._pidfd]
         if action == "exec":
             request = msgspec.convert(message["request"], ExecRequest)
             client = socket.socket(fileno=fds.pop(0)) if fds else None
-            return {"pid": self._execs.start(request, self._running.pidfd, self._running.pid, client)}, []
+            return {"pid": self._execs.start(request, self._pidfd, self._started.pid, client)}, []
         if action == "attach":
             options = msgspec.convert(message["client"], ClientOptions)
             self._stdio.attach(socket.socket(fileno=fds.pop(0)), options)
@@ -237,39 +212,6 @@ class Shim:
             self._execs.acknowledge(message["id"])
             return {}, []
         raise InvalidArgument(f"a shim cannot do {action!r}")
-
-
-def _wants_user_namespace(spec: oci.Spec) -> bool:
-    kinds = spec.linux.namespaces if spec.linux else []
-    return any(namespace.type == "user" and not namespace.path for namespace in kinds)
-
-
-def _make_directory(path: str) -> int:
-    try:
-        os.mkdir(path, 0o700)
-    except FileExistsError:
-        pass  # made by the engine, or left by an earlier start of this container
-    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-
-
-def _remove_directory(path: str, fd: int) -> None:
-    for name in os.listdir(fd):
-        os.unlink(name, dir_fd=fd)
-    os.close(fd)
-    os.rmdir(path)
-
-
-def _listen(directory: int) -> socket.socket:
-    """A socket that only the engine's user can reach (CVE-2020-15257: never an abstract one)."""
-    for name in (SOCKET, EXIT_FILE):
-        try:
-            os.unlink(name, dir_fd=directory)
-        except FileNotFoundError:
-            pass
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
-    sock.bind(f"/proc/self/fd/{directory}/{SOCKET}")
-    sock.listen(8)
-    return sock
 
 
 def _write_exit(directory: int, end: Exit) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterable
 
 from sampan.shim.attached import Attached
 from sampan.shim.log import LogFile
@@ -14,76 +15,75 @@ _CHUNK = 65536
 _INPUT_HIGH_WATER = 1 << 20
 
 
-class Stdio:
-    """The descriptors of one process and those who follow it.
+class Pipes:
+    """The two ends of a process's stdio: `child` for it (0, 1, 2), the near ones for us; -1 for what there is not.
 
-    `child` are the far ends for the process (closed by `started`). With a terminal they are unused; `console` is set
-    once the init stage has opened it. Output is read when it comes: logged, and sent to every client that wants it; a
-    client that lags far behind stops the reading, as Docker does, until it has caught up or left.
+    With a terminal the child's are /dev/null, until the init stage opens the terminal and sends its near end.
     """
 
-    def __init__(self, loop: Loop, tty: bool, open_stdin: bool, stdin_once: bool, log: LogFile | None) -> None:
-        self._loop = loop
-        self._log = log
-        self._tty = tty
-        self._stdin_once = stdin_once
-        self._clients: list[Attached] = []
-        self._sources: dict[int, str] = {}
-        self._paused = False
-        self._input = bytearray()
-        self._input_ended = False
-        self._stdin = -1
-        self.child = self._null() if tty else self._pipes(open_stdin)
+    def __init__(self, child: tuple[int, int, int], stdin: int, stdout: int, stderr: int) -> None:
+        self.child = child
+        self.stdin = stdin
+        self.stdout = stdout
+        self.stderr = stderr
 
-    def _null(self) -> tuple[int, int, int]:
-        fd = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-        return fd, fd, fd
-
-    def _pipes(self, open_stdin: bool) -> tuple[int, int, int]:
-        ends = []
-        for stream in ("stdout", "stderr"):
-            near, far = os.pipe2(os.O_CLOEXEC)
-            os.set_blocking(near, False)
-            self._sources[near] = stream
-            ends.append(far)
+    @classmethod
+    def make(cls, tty: bool, open_stdin: bool) -> Pipes:
+        if tty:
+            fd = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+            return cls((fd, fd, fd), -1, -1, -1)
+        stdout, child_stdout = os.pipe2(os.O_CLOEXEC)
+        stderr, child_stderr = os.pipe2(os.O_CLOEXEC)
         if open_stdin:
-            stdin, self._stdin = os.pipe2(os.O_CLOEXEC)
-            os.set_blocking(self._stdin, False)
+            child_stdin, stdin = os.pipe2(os.O_CLOEXEC)
         else:
-            stdin = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-        return stdin, ends[0], ends[1]
+            child_stdin, stdin = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC), -1
+        return cls((child_stdin, child_stdout, child_stderr), stdin, stdout, stderr)
 
-    def started(self, console: int) -> None:
-        """The process runs: close the far ends, follow the near ones."""
-        self._close_child()
-        if console >= 0:
-            os.set_blocking(console, False)
-            self._sources[console] = "stdout"
-            self._stdin = console
-        for fd in self._sources:
-            self._follow(fd)
-        self._flush_input()
-
-    def abandon(self) -> None:
-        """The process did not start: close everything, tell the clients nothing."""
-        self._close_child()
-        for fd in {*self._sources, self._stdin} - {-1}:
-            self._loop.forget(fd)
-            os.close(fd)
-        self._sources.clear()
-        self._stdin = -1
-        for client in self._clients:
-            client.close()
-        if self._log is not None:
-            self._log.close()
-
-    def _close_child(self) -> None:
+    def close_child(self) -> None:
         for fd in set(self.child):
             os.close(fd)
 
+    def close(self) -> None:
+        """The process did not start: close everything."""
+        self.close_child()
+        for fd in (self.stdin, self.stdout, self.stderr):
+            if fd >= 0:
+                os.close(fd)
+
+
+class Stdio:
+    """The near ends of a running process's stdio, and those who follow it.
+
+    `console` is the near end of its terminal, -1 without one. Output is read when it comes: logged, and sent to every
+    client that wants it; a client that lags far behind stops the reading, as Docker does, until it has caught up or
+    left.
+    """
+
+    def __init__(
+        self, loop: Loop, pipes: Pipes, console: int, stdin_once: bool, log: LogFile | None,
+        clients: Iterable[tuple[socket.socket, ClientOptions]] = (),
+    ) -> None:
+        self._loop = loop
+        self._log = log
+        self._tty = console >= 0
+        self._stdin_once = stdin_once
+        self._clients: list[Attached] = []
+        self._paused = False
+        self._input = bytearray()
+        self._input_ended = False
+        self._stdin = console if self._tty else pipes.stdin
+        self._sources = {console: "stdout"} if self._tty else {pipes.stdout: "stdout", pipes.stderr: "stderr"}
+        for fd in {*self._sources, self._stdin} - {-1}:
+            os.set_blocking(fd, False)
+        for sock, options in clients:
+            self.attach(sock, options)
+        for fd in list(self._sources):
+            self._follow(fd)
+
     @property
     def console(self) -> int:
-        """The terminal's near end, -1 without one."""
+        """The terminal's near end, -1 without one or after its end."""
         return self._stdin if self._tty else -1
 
     def attach(self, sock: socket.socket, options: ClientOptions) -> None:
