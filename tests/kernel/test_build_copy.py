@@ -149,10 +149,11 @@ def test_links_of_the_image_are_followed_inside_it(yard: Yard) -> None:
         "etc/conf": Link("../usr/conf"),
             "dangling": Link("/usr/made")}
     yard.add_busybox("linked", more)
-    files = {"root/lib/new": "N", "f": "F"}
+    files = {"root/lib": Item(kind=tarfile.DIRTYPE, mode=0o700), "root/lib/new": "N", "f": "F"}
     built = yard.build("FROM linked\nCOPY root/ /\nCOPY f /abs/\nCOPY f /etc/conf\nCOPY f /dangling/", files)
     assert yard.listing(built, "/usr") == ["conf", "lib", "lib/f", "lib/new", "lib/old", "made", "made/f"]
     assert stat.S_ISLNK(yard.stat(built, "/lib").st_mode)
+    assert stat.S_IMODE(yard.stat(built, "/usr/lib").st_mode) == 0o755
     assert stat.S_ISLNK(yard.stat(built, "/etc/conf").st_mode)
 
 

@@ -148,8 +148,10 @@ class Target:
         try:
             os.mkdir(entry.name, 0o700, dir_fd=directory)
         except FileExistsError:
-            if not self.is_dir(place):  # a symlink to a directory is one, as /lib is in most images
+            if not self.is_dir(place):
                 raise InvalidArgument(f"cannot copy to non-directory: {place}") from None
+            if stat.S_ISLNK(os.stat(entry.name, dir_fd=directory, follow_symlinks=False).st_mode):
+                return  # as /lib is in most images: what it leads to is entered, but keeps its look
         source = os.open(entry.name, _DIR | os.O_NOFOLLOW, dir_fd=entry.directory)
         try:
             self._dress_dir(place, entry.status, source)

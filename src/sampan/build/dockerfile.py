@@ -17,7 +17,7 @@ from sampan.errors import InvalidArgument
 MAX_DOCKERFILE = 4 << 20  # bytes; also what a heredoc may hold
 
 _DIRECTIVE = re.compile(r"#[ \t\v\f\r]*([a-zA-Z][a-zA-Z0-9]*)[ \t\v\f\r]*=[ \t\v\f\r]*(.*\S)")
-_HEREDOC = re.compile(r"(\d{0,9})<<(-?)([^<]+)")
+_HEREDOC = re.compile(r"([0-9]{0,9})<<(-?)([^<]+)")
 _UNDECODED = re.compile("[\ud800-\udfff\0]")
 _WITH_HEREDOC = ("ADD", "COPY", "RUN")
 

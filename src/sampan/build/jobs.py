@@ -39,13 +39,15 @@ _THEIRS = frozenset({
 class CopyRequest(msgspec.Struct):
     """What COPY and ADD ask for. `origin`: layers of the stage or image the sources are in; None: the context, fds[0].
 
-    `destination` is absolute; a slash at its end means a directory. `contents` are heredocs: name, text.
+    `destination` is absolute; a slash at its end means a directory; `written` is how it was written. `contents` are
+    heredocs: name, text.
     """
 
     data_root: str
     keyword: str
     words: list[str]
     destination: str
+    written: str = ""
     contents: list[tuple[str, str]] = []
     origin: list[str] | None = None
     exclude: list[str] = []
@@ -83,10 +85,15 @@ def hash_sources(channel: Channel, args: dict[str, Any], fds: list[int]) -> dict
     exclude = Ignore(request.exclude) if request.exclude else None
     parts: list[tuple[str, str]] = []
     with _failing(f"{request.keyword} failed"), _source_root(request, fds) as root:
-        for source in _find(request, root):
+        for source in _sources(request, root):
             kind = "dir" if source.is_dir else "file"
             parts.append((kind, sources.content_hash(root, source, exclude, request.keeps_owners) + " " + source.name))
     parts += [("file", f"{hashlib.sha256(text.encode()).hexdigest()} {name}") for name, text in request.contents]
+    if len(parts) > 1 and not request.destination.endswith("/"):
+        raise InvalidArgument(
+            f"When using {request.keyword} with more than one source file, "
+            "the destination must be a directory and end with a /"
+        )
     key = hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
     kind = parts[0][0] if len(parts) == 1 else "multi"
     return {"key": key, "label": f"{kind}:{key}"}
@@ -99,9 +106,11 @@ def copy(channel: Channel, args: dict[str, Any], fds: list[int]) -> dict[str, An
     os.mkdir(request.directory, 0o700)
     layout = _layout(request.data_root, request.directory)
     lower = [layout.empty] if request.link else request.lower
+    with _source_root(request, fds) as origin, rootfs.writable(lower, request.directory) as step:
+        owner = _owner(request, step.root)
+        with _failing(f"{request.keyword} failed"):
+            _copy_all(request, owner, origin, step.root)
     with _failing(f"{request.keyword} failed"):
-        with _source_root(request, fds) as origin, rootfs.writable(lower, request.directory) as step:
-            _copy_all(request, origin, step.root)
         return _layer(layout, step.upper)
 
 
@@ -176,22 +185,15 @@ def _source_root(request: CopyRequest, fds: list[int]) -> Iterator[int]:
             yield root
 
 
-def _find(request: CopyRequest, root: int) -> list[Source]:
-    found = sources.find(root, request.words, request.origin is None) if request.words else []
-    if len(found) + len(request.contents) > 1 and not request.destination.endswith("/"):
-        raise InvalidArgument(
-            f"When using {request.keyword} with more than one source file, "
-            "the destination must be a directory and end with a /"
-        )
-    return found
+def _sources(request: CopyRequest, root: int) -> list[Source]:
+    return sources.find(root, request.words, request.origin is None) if request.words else []
 
 
-def _copy_all(request: CopyRequest, origin: int, root: int) -> None:
-    owner = _owner(request, root)
+def _copy_all(request: CopyRequest, owner: tuple[int, int] | None, origin: int, root: int) -> None:
     exclude = Ignore(request.exclude) if request.exclude else None
     target = Target(root, Look(owner, request.mode))
     try:
-        for source in _find(request, origin):
+        for source in _sources(request, origin):
             fd = source.open(origin)
             try:
                 _copy_one(request, source, fd, target, exclude)

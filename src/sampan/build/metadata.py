@@ -31,7 +31,7 @@ from sampan.oci.image import ContainerConfig, HealthConfig, ImageConfig
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_SHELL = ["/bin/sh", "-c"]
 
-_PORT = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/(.*))?")
+_PORT = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?(?:/(.*))?")
 _PROTOCOLS = ("tcp", "udp", "sctp")
 
 
@@ -161,9 +161,7 @@ def _shell(image: ImageConfig, instruction: Shell, words: Words) -> str:
 
 
 def _user(image: ImageConfig, instruction: User, words: Words) -> str:
-    user = words.one(instruction.user)
-    if not user:
-        raise InvalidArgument("USER requires exactly one argument: it is empty after expansion")
+    user = words.one(instruction.user)  # it may come out empty: root
     settings(image).user = user
     return f"USER {user}"
 
@@ -184,7 +182,7 @@ def _volume(image: ImageConfig, instruction: Volume, words: Words) -> str:
 
 def _expose(image: ImageConfig, instruction: Expose, words: Words) -> str:
     config = settings(image)
-    ports = [port for text in instruction.ports for port in words.many(text)]
+    ports = [port for text in sorted(instruction.ports) for port in words.many(text)]
     exposed = dict(config.exposed_ports or {})
     for port in ports:
         exposed |= {number: {} for number in _ports(port)}

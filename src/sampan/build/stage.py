@@ -42,10 +42,6 @@ class State:
         """A copy of the image's config, to be changed by one step."""
         return clone(self.image)
 
-    def comment(self, text: str) -> str:
-        """The history's words of an instruction that runs nothing, as Docker writes them."""
-        return " ".join([*metadata.shell_of(self.config), NO_OPERATION + text])
-
 
 def begin(image: oci.ImageConfig, layers: list[LayerRef], image_id: str) -> tuple[State, list[str]]:
     """The state after FROM, and the ONBUILD triggers of the image, which it has no longer."""
@@ -61,6 +57,11 @@ def scratch(platform: str) -> oci.ImageConfig:
     """The config of no image."""
     system, architecture, *_ = platform.split("/")
     return oci.ImageConfig(os=system, architecture=architecture)
+
+
+def comment(draft: oci.ImageConfig, text: str) -> str:
+    """The history's words of an instruction that runs nothing, as Docker writes them."""
+    return " ".join([*metadata.shell_of(metadata.settings(draft)), NO_OPERATION + text])
 
 
 def finished(

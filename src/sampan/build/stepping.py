@@ -110,7 +110,7 @@ class Stepping:
         return lambda: self._metadata_step(self.state.draft(), f" ARG {' '.join(parts)}", instruction)
 
     async def _metadata_step(self, draft: oci.ImageConfig, text: str, instruction: Instruction) -> None:
-        created_by = self.state.comment(text)
+        created_by = stage.comment(draft, text)
         key = key_of(self.state.parent, created_by, draft.config, draft.author)
         if not self._cached(key):
             self._finish(key, draft, None, created_by, instruction)
@@ -128,7 +128,7 @@ class Stepping:
         return lambda: self._workdir(draft, config.working_dir or "/", instruction)
 
     async def _workdir(self, draft: oci.ImageConfig, path: str, instruction: Instruction) -> None:
-        created_by = self.state.comment(f"WORKDIR {path}")
+        created_by = stage.comment(draft, f"WORKDIR {path}")
         key = key_of(self.state.parent, created_by, draft.config)
         if self._cached(key):
             return
@@ -155,7 +155,7 @@ class Stepping:
             raise InvalidArgument(f"invalid value for --chmod: {mode}: an octal number like 755 was expected")
         request = CopyRequest(
             data_root=self._resources.store.layout.root, keyword=keyword, words=sources,
-            destination=pathname.below(self.state.config.working_dir or "/", destination),
+            destination=pathname.below(self.state.config.working_dir or "/", destination), written=destination,
             contents=[
                 (it.name, words.heredoc(it.text) if it.expand else it.text) for it in instruction.contents
             ],
@@ -170,8 +170,7 @@ class Stepping:
         fds = [self._resources.context] if request.origin is None else []
         hashed = await self._resources.worker.run("build.hash", msgspec.to_builtins(request), fds)
         chown = f"--chown={request.chown} " if request.chown is not None else ""
-        # a slash at the end counts in the key, but is not shown, as with Docker
-        created_by = self.state.comment(f"{request.keyword} {chown}{hashed['label']} in {request.destination} ")
+        written = f"{request.keyword} {chown}{hashed['label']} in {request.written} "
         key = key_of(
             self.state.parent, request.keyword, hashed["key"], request.destination, request.chown, request.mode,
             request.exclude, request.unpack, request.link, request.keeps_owners,
@@ -180,7 +179,8 @@ class Stepping:
             return
         request.lower, request.directory = self._lower(), self._resources.place()
         layer = await self._job("build.copy", msgspec.to_builtins(request), fds)
-        self._finish(key, self.state.draft(), layer, created_by, instruction)
+        draft = self.state.draft()
+        self._finish(key, draft, layer, stage.comment(draft, written), instruction)
 
     # RUN
 
