@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -112,12 +113,25 @@ class Bench:
     def api(self) -> None:
         for network in ("bridge", "none"):
             phases = rows.floor(self.floor_program, str(self.root), max(self.options.runs, 20), network == "bridge")
-            contestants = {engine.name: rows.over_api(engine, network) for engine in self.engines}
+            cycles = {engine.name: rows.Cycle(engine, network) for engine in self.engines}
+            contestants: dict[str, Once] = dict(cycles)
             contestants["floor (C, kernel calls only)"] = self.floor(network == "bridge")
             self.measure(f"create, start, wait, remove over the API, network {network}", contestants,
                          "floor (C, kernel calls only)")
             whole = phases.pop("total")
             self.say(table.phases(f"where the floor's {1000 * whole:.2f} ms go (child and parent overlap)", phases))
+            if "sampan" in cycles:
+                self.own_time(cycles["sampan"])
+
+    def own_time(self, cycle: rows.Cycle) -> None:
+        calls = {name: statistics.median(samples) for name, samples in cycle.calls.items()}
+        self.say(table.phases("where sampan's go: the calls", calls))
+        recorded = [cycle.start_steps() for _ in range(self.options.runs)]
+        steps = {name: [record.get(name, 0.0) for record in recorded] for name in recorded[0]}
+        if steps:
+            medians = {name: statistics.median(samples) for name, samples in steps.items()}
+            self.say(table.phases("and in the start, from the flight recorder", medians))
+        self.results["sampan's calls and steps"] = [cycle.calls, steps]
 
     def floor(self, network: bool) -> Once:
         return lambda: rows.floor(self.floor_program, str(self.root), 3, network)["total"]
@@ -150,9 +164,10 @@ class Bench:
     def memory(self) -> None:
         lines = ["engine at rest, all its processes"]
         for engine in self.engines:
-            rss, pss = rows.at_rest(engine)
-            self.results[f"at rest {engine.name}"] = [rss, pss]
-            lines.append(f"    {engine.name:<14}{table.mebibytes(rss)} RSS, {table.mebibytes(pss)} PSS")
+            weights = rows.at_rest(engine)
+            self.results[f"at rest {engine.name}"] = weights
+            each = ", ".join(f"{name} {table.mebibytes(rss)}" for name, rss, _ in weights)
+            lines.append(f"    {engine.name:<14}{table.mebibytes(sum(pss for _, _, pss in weights))} PSS; RSS: {each}")
         self.say(lines)
 
     def engine(self) -> None:

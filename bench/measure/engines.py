@@ -78,13 +78,14 @@ def start_dockerd(release: str, version: str, number: int) -> Engine:
     """dockerd as Debian has it, in a tree of that release."""
     tree.path(release)
     directory = Path(tempfile.mkdtemp(prefix=f"bench-docker-{version}.", dir="/tmp"))
-    program = [str(tree.BENCH / "peers" / "tree"), release, "dockerd", "--cgroup-parent", f"/{CGROUP}"]
+    program = [str(tree.BENCH / "peers" / "tree"), release, "dockerd"]
     return _start(f"docker {version}", directory, [*program, *_options(directory, number)])
 
 
 def _options(directory: Path, number: int) -> list[str]:
     return ["--data-root", f"{directory}/data", "--exec-root", f"{directory}/run", "-H", f"unix://{directory}/engine.sock",
-            "--bip", f"172.27.{number}.1/24", "--pidfile", f"{directory}/pid", "--log-level", "error"]
+            "--bip", f"172.27.{number}.1/24", "--cgroup-parent", f"/{CGROUP}", "--pidfile", f"{directory}/pid",
+            "--log-level", "error"]
 
 
 def _start(name: str, directory: Path, command: list[str]) -> Engine:

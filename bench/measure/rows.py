@@ -8,12 +8,15 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import processes
 from api import Api, ApiError
 from engines import Engine
 
 Once = Callable[[], float]
+SETTLE = 3.0
+"""Seconds in which engines finish what they do behind a removal."""
 
 
 @dataclass
@@ -36,22 +39,41 @@ def measure(row: Row, runs: int) -> None:
             row.samples[name].append(once())
 
 
-def over_api(engine: Engine, network: str) -> Once:
+class Cycle:
     """create, start, wait, remove: the engine's own share of a `run --rm`, without any client program."""
-    api = engine.api()
-    body = {"Image": "busybox", "Cmd": ["true"], "HostConfig": {"NetworkMode": network}}
 
-    def once() -> float:
-        began = time.perf_counter()
-        container = api.ask("POST", "/containers/create", body)["Id"]
-        api.ask("POST", f"/containers/{container}/start")
-        status = api.ask("POST", f"/containers/{container}/wait")["StatusCode"]
-        api.ask("DELETE", f"/containers/{container}")
+    def __init__(self, engine: Engine, network: str) -> None:
+        self.name = engine.name
+        self.api = engine.api()
+        self.body = {"Image": "busybox", "Cmd": ["true"], "HostConfig": {"NetworkMode": network}}
+        self.calls: dict[str, list[float]] = {"create": [], "start": [], "wait": [], "remove": []}
+
+    def __call__(self) -> float:
+        moments = [time.perf_counter()]
+        container = self.api.ask("POST", "/containers/create", self.body)["Id"]
+        moments.append(time.perf_counter())
+        self.api.ask("POST", f"/containers/{container}/start")
+        moments.append(time.perf_counter())
+        status = self.api.ask("POST", f"/containers/{container}/wait")["StatusCode"]
+        moments.append(time.perf_counter())
+        self.api.ask("DELETE", f"/containers/{container}")
+        moments.append(time.perf_counter())
         if status != 0:
-            raise ApiError(f"{engine.name}: the container ended with {status}")
-        return time.perf_counter() - began
+            raise ApiError(f"{self.name}: the container ended with {status}")
+        for call, (before, after) in zip(self.calls.values(), pairwise(moments), strict=True):
+            call.append(after - before)
+        return moments[-1] - moments[0]
 
-    return once
+    def start_steps(self) -> dict[str, float]:
+        """The flight recorder of one more start: seconds by operation. Empty when the engine keeps none."""
+        container = self.api.ask("POST", "/containers/create", self.body)["Id"]
+        self.api.ask("POST", f"/containers/{container}/start")
+        state = self.api.ask("GET", f"/containers/{container}/json")["State"]
+        self.api.ask("DELETE", f"/containers/{container}?force=1")
+        steps: dict[str, float] = {}
+        for step in state.get("StartSteps") or []:
+            steps[step["name"]] = steps.get(step["name"], 0.0) + step["micros"] / 1e6
+        return steps
 
 
 def exec_over_api(engine: Engine, container: str) -> Once:
@@ -128,10 +150,11 @@ def crowd(engine: Engine, count: int, clients: int) -> Crowd:
         api.close()
 
 
-def at_rest(engine: Engine) -> tuple[int, int]:
-    """(RSS, PSS) of all of an engine's processes, in bytes, when no container runs."""
+def at_rest(engine: Engine) -> list[tuple[str, int, int]]:
+    """(name, RSS, PSS) in bytes of each of an engine's processes, a while after the last container ended."""
+    time.sleep(SETTLE)
     pids = processes.tree_of(engine.process.pid)
-    return sum(map(processes.rss, pids)), sum(map(processes.pss, pids))
+    return [(processes.name(pid), processes.rss(pid), processes.pss(pid)) for pid in pids]
 
 
 def floor(program: str, root: str, runs: int, network: bool) -> dict[str, float]:
