@@ -106,31 +106,55 @@ def new(kind: str, options: dict[str, str | None] | None = None, attributes: int
 
 
 def overlay(lower: list[str], upper: str | None = None, work: str | None = None, attributes: int = 0) -> int:
-    """A detached overlay mount; `lower` is topmost first. Returns its fd.
+    """A detached overlay mount; `lower` is topmost first, at most 500. Returns its fd.
 
-    One `lowerdir+` per layer (Linux 6.5) knows no limit of one page for all names and no escaping of colons; older
-    kernels get the joined string, which fsconfig(2) bounds at 256 bytes: there mount(2) is used by the caller.
+    Renamed directories are copied, and files wholly: what redirect_dir and metacopy leave in an upper directory means
+    nothing in another stack of layers. One `lowerdir+` per layer needs Linux 6.5; before, see `_overlay_by_fd`.
     """
     filesystem = Filesystem("overlay")
     try:
-        try:
-            for directory in lower:
-                filesystem.set("lowerdir+", directory)
-        except OSError:
-            filesystem.close()
-            filesystem = Filesystem("overlay")
-            filesystem.set("lowerdir", ":".join(_escaped(directory) for directory in lower))
-        filesystem.set("source", "overlay")
-        if upper is not None and work is not None:
-            filesystem.set("upperdir", upper)
-            filesystem.set("workdir", work)
-        return filesystem.mount(attributes)
+        filesystem.set("lowerdir+", lower[0])
+    except OSError:
+        filesystem.close()
+        return _overlay_by_fd(lower, upper, work, attributes)
+    try:
+        for directory in lower[1:]:
+            filesystem.set("lowerdir+", directory)
+        return _mount_overlay(filesystem, upper, work, attributes)
     finally:
         filesystem.close()
 
 
-def _escaped(directory: str) -> str:
-    return directory.replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,")
+def _mount_overlay(filesystem: Filesystem, upper: str | None, work: str | None, attributes: int) -> int:
+    filesystem.set("source", "overlay")
+    filesystem.set("redirect_dir", "off")
+    filesystem.set("metacopy", "off")
+    if upper is not None and work is not None:
+        filesystem.set("upperdir", upper)
+        filesystem.set("workdir", work)
+    return filesystem.mount(attributes)
+
+
+def _overlay_by_fd(lower: list[str], upper: str | None, work: str | None, attributes: int) -> int:
+    """Older kernels take one string for all layers, which fsconfig(2) bounds at 256 bytes: so each is a descriptor's
+    number, looked up below /proc/self/fd, the current directory meanwhile. That makes room for about 60 layers.
+    """
+    here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    names = [*lower, *([upper, work] if upper is not None and work is not None else [])]
+    fds: list[int] = []
+    filesystem = Filesystem("overlay")
+    try:
+        for name in names:
+            fds.append(os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        os.chdir("/proc/self/fd")
+        filesystem.set("lowerdir", ":".join(str(fd) for fd in fds[: len(lower)]))
+        upper_work = [str(fd) for fd in fds[len(lower) :]] or [None, None]
+        return _mount_overlay(filesystem, upper_work[0], upper_work[1], attributes)
+    finally:
+        os.fchdir(here)
+        filesystem.close()
+        for fd in (here, *fds):
+            os.close(fd)
 
 
 def clone_tree(source: str, directory_fd: int = -100, recursive: bool = False) -> int:
