@@ -148,8 +148,9 @@ def _overlay_by_fd(lower: list[str], upper: str | None, work: str | None, attrib
             fds.append(os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
         os.chdir("/proc/self/fd")
         filesystem.set("lowerdir", ":".join(str(fd) for fd in fds[: len(lower)]))
-        upper_work = [str(fd) for fd in fds[len(lower) :]] or [None, None]
-        return _mount_overlay(filesystem, upper_work[0], upper_work[1], attributes)
+        if upper is not None and work is not None:
+            upper, work = str(fds[-2]), str(fds[-1])
+        return _mount_overlay(filesystem, upper, work, attributes)
     finally:
         os.fchdir(here)
         filesystem.close()
