@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from sampan.errors import Internal, Unavailable, from_message
@@ -195,12 +196,13 @@ def _readonly_interpreter() -> int:
     A program in a container that gets hold of a forked process's /proc/PID/exe could otherwise write to the host's
     interpreter (CVE-2019-5736); through this mount the kernel answers EROFS, and no container can remount it.
     """
+    interpreter = Path(sys.executable).resolve()
     try:
-        tree = mount.clone_tree(os.path.dirname(os.path.realpath(sys.executable)))
+        tree = mount.clone_tree(str(interpreter.parent))
     except PermissionError:
         return -1
     try:
         mount.set_attributes(tree, mount.ATTR_RDONLY)
-        return os.open(os.path.basename(os.path.realpath(sys.executable)), os.O_RDONLY | os.O_CLOEXEC, dir_fd=tree)
+        return os.open(interpreter.name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=tree)
     finally:
         os.close(tree)

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import msgspec
 
@@ -97,10 +98,10 @@ class LogFile:
         if self._max_files == 1:
             os.truncate(self._path, 0)
         else:
-            for number in range(self._max_files - 1, 0, -1):
-                older = f"{self._path}.{number - 1}" if number > 1 else self._path
+            names = [self._path, *(f"{self._path}.{number}" for number in range(1, self._max_files))]
+            for older, newer in reversed(list(pairwise(names))):
                 if os.path.exists(older):
-                    os.rename(older, f"{self._path}.{number}")
+                    os.rename(older, newer)
         self._fd = open_log(self._path)
         self._size = 0
 
