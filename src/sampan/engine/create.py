@@ -75,7 +75,7 @@ def _image_named(said: dict[str, Any]) -> str:
 
 
 def _networks(host_config: dict[str, Any], asked: Any) -> dict[str, Any]:
-    """Which network, by `NetworkMode`, or by the one entry of `EndpointsConfig`. Raises NotFound, InvalidArgument."""
+    """Which network, by `NetworkMode`, or by the one entry of `EndpointsConfig`. Raises InvalidArgument."""
     mode = host_config["NetworkMode"]
     endpoints = (asked.get("EndpointsConfig") if isinstance(asked, dict) else None) or {}
     if not isinstance(endpoints, dict) or len(endpoints) > 1:
@@ -83,7 +83,8 @@ def _networks(host_config: dict[str, Any], asked: Any) -> dict[str, Any]:
     if mode == "default" and endpoints and next(iter(endpoints)) != "default":
         mode = host_config["NetworkMode"] = next(iter(endpoints))
     if mode not in ("default", "bridge", "host", "none") and not mode.startswith("container:"):
-        raise NotFound(f"network {mode} not found")
+        # not NotFound: the docker command takes a 404 here for a missing image, and tries to pull one
+        raise InvalidArgument(f"network {mode} not found: there are bridge, host and none, so far")
     if mode == "container:":
         raise InvalidArgument("invalid network mode: container: needs a container's name or id")
     return {name: value for name, value in endpoints.items() if isinstance(value, dict)}
