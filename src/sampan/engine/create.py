@@ -15,7 +15,7 @@ from sampan.engine.container import Container
 from sampan.engine.context import Context
 from sampan.engine.mounts import Mounts
 from sampan.engine.record import MountPoint, Record
-from sampan.errors import InvalidArgument, NotFound
+from sampan.errors import InvalidArgument
 from sampan.image.store import Image
 
 
