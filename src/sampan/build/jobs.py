@@ -139,20 +139,21 @@ def make_mount_points(channel: Channel, args: dict[str, Any], fds: list[int]) ->
 
 
 def commit(channel: Channel, args: dict[str, Any], fds: list[int]) -> dict[str, Any]:
-    """`{data_root, directory, upper}`: what a RUN has written becomes a layer: `{"layer"}`, None if it is nothing."""
+    """`{data_root, directory, upper}`: what a RUN has written becomes a layer: `{"layer"}`, None if it is nothing.
+
+    `upper` is gone afterwards.
+    """
     os.umask(0)
     os.mkdir(args["directory"], 0o700)
-    return _layer(_layout(args["data_root"], args["directory"]), args["upper"])
+    answer = _layer(_layout(args["data_root"], args["directory"]), args["upper"])
+    _remove(args["upper"])
+    return answer
 
 
 def remove(channel: Channel, args: dict[str, Any], fds: list[int]) -> dict[str, Any]:
     """`{paths}`: remove directories of ours with all that is in them."""
     for path in args["paths"]:
-        parent = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            paths.remove_tree(parent, os.path.basename(path))
-        finally:
-            os.close(parent)
+        _remove(path)
     return {}
 
 
@@ -252,6 +253,14 @@ def _unpack(request: CopyRequest, fd: int, target: Target) -> None:
         Unpacker(directory, rules).run(Reader(Stream(fd).chunk))
     finally:
         os.close(directory)
+
+
+def _remove(path: str) -> None:
+    parent = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        paths.remove_tree(parent, os.path.basename(path))
+    finally:
+        os.close(parent)
 
 
 def _layout(data_root: str, directory: str) -> Layout:
