@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+from pathlib import Path
 
 import c01_base_image
 import c02_dockerfile
@@ -16,6 +18,7 @@ import c08_shell
 import c09_stop
 import c10_clean
 import lesson
+import tour
 
 CHAPTERS = (
     c01_base_image, c02_dockerfile, c03_image, c04_start, c05_verify, c06_namespaces, c07_cgroups, c08_shell, c09_stop,
@@ -34,7 +37,7 @@ def main() -> int:
         if this.own:
             lesson.start_engine(this)
         for chapter in CHAPTERS:
-            this.page.chapter(chapter.TITLE, chapter.SAYS)
+            this.page.chapter(chapter.TITLE, chapter.SAYS, chapter.MORE)
             try:
                 chapter.tell(this)
             except (OSError, LookupError, ValueError) as error:  # a step before did not do what it should
@@ -44,6 +47,8 @@ def main() -> int:
     finally:
         lesson.sweep(this)
     this.page.end()
+    if path := os.environ.get("LESSON_TOUR"):
+        Path(path).write_text(tour.text(this.page.record))
     return 1 if this.page.failed else 0
 
 

@@ -7,6 +7,17 @@ from lesson import Lesson
 
 TITLE = "A Dockerfile"
 SAYS = "A recipe: each step makes a layer on top of the one before, in a container of its own."
+MORE = """\
+For each instruction the builder asks: have I done this before, on the same layer, with the same input? The input of
+RUN is its text (with the ARGs in force); that of COPY and ADD is the content and the metadata of the files, not their
+times. The first step with another answer is done, and so are all after it, because they stand on another layer.
+Order therefore matters: what changes seldom goes up, what changes often goes down.
+
+A RUN is a container like any other: the layers so far below, an empty one on top, namespaces, limits, the default
+network. When its program ends with 0, what it wrote on top becomes the new layer. COPY and ADD run no container: files
+are written into a layer by directory descriptors that never leave it, whatever symbolic links the layer or the archive
+has in store for them.
+"""
 BUILDS = r"^Step |^ ---> Using cache|^Fetched |^Success|\berror"
 """Of a build's output: the steps, not what apt-get says in them."""
 

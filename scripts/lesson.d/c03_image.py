@@ -6,6 +6,13 @@ from lesson import Lesson
 
 TITLE = "The image"
 SAYS = "Its layers, its history, and the note that says how to start it."
+MORE = """\
+LABEL, ENV, EXPOSE, CMD and their like make no layer, they change the configuration: their size in the history is 0.
+EXPOSE publishes nothing, it tells whoever runs the image. STOPSIGNAL is what `stop` will send first.
+
+CMD in exec form (a JSON list) is started as it is. In shell form it would be `/bin/sh -c "…"`: the shell would be
+process 1 and get the stop signal, and most shells do not pass it on.
+"""
 
 
 def tell(lesson: Lesson) -> None:

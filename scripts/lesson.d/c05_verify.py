@@ -7,6 +7,11 @@ from lesson import Lesson
 
 TITLE = "Verify"
 SAYS = "What the container sees, and what the host sees of it."
+MORE = """\
+A container is not a small machine: it is some processes of this machine, with another view. `exec` starts one more
+process with that view: it joins the namespaces and cgroups of the container. `top` does not look into the container
+at all, it reads /proc on the host and shows the same processes by their other numbers.
+"""
 
 
 def tell(lesson: Lesson) -> None:

@@ -6,6 +6,15 @@ from lesson import Lesson
 
 TITLE = "Namespaces: whom it sees"
 SAYS = "A namespace is a number that a process carries. Same number, same world; another number, another world."
+MORE = """\
+pid: a numbering of processes of its own, beginning with 1; the host sees them too, under other numbers. mnt: a list
+of mounts of its own, so another root. net: devices, addresses, routes, ports, firewall rules of its own; a veth pair,
+a cable with two ends, leads to the bridge on the host. uts: the hostname. ipc: System V and POSIX message queues,
+semaphores, shared memory. cgroup: where it sees the top of the cgroup tree. user: which user it is where; with one of
+its own, root in the container is nobody special outside. time: what the monotonic clock counts from.
+
+A namespace lives as long as a process (or an open file) is in it. There is nothing to remove afterwards.
+"""
 PRIVATE = ("pid", "mnt", "net", "uts", "ipc", "cgroup")
 ON_REQUEST = ("user", "time")
 

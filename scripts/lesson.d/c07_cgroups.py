@@ -8,6 +8,15 @@ from limits import Groups
 
 TITLE = "Cgroups: how much it gets"
 SAYS = "A cgroup is a directory with limits in its files. inspect names the process, the process names its cgroups."
+MORE = """\
+The files differ between cgroup v1 (a tree for each controller) and v2 (one tree): `memory.limit_in_bytes` or
+`memory.max`, `cpu.cfs_quota_us` or `cpu.max`. The engine writes whichever the host has.
+
+Each limit has its own way to bite. Memory: the kernel first takes back what it can (caches), then kills a process of
+this group, and only of this group. Processes: fork fails with EAGAIN, "Resource temporarily unavailable". CPU: when
+the group has used its share of the period, 50 ms of each 100, all its processes wait for the next one; this is
+throttling, and a program that is slow for this reason looks idle. A cpuset says where it may run, not how much.
+"""
 
 
 def tell(lesson: Lesson) -> None:

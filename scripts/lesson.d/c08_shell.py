@@ -7,6 +7,15 @@ from terminal import Terminal
 
 TITLE = "A shell"
 SAYS = "With -it the container has a terminal, and this one is its window."
+MORE = """\
+`-t` makes a pseudo terminal: a pair of devices, one end for the shell in the container, the other one held by the
+shim. `-i` keeps the input open. What you type goes to the shim as bytes, Ctrl-C as byte 3: it is the terminal in the
+container that makes a SIGINT of it, for the process in its foreground. The size of your window travels beside the
+bytes, by a call of the API.
+
+The engine is not in this path: it passed the connection on to the shim and forgot it. Kill the engine, and the shell
+goes on.
+"""
 
 
 def tell(lesson: Lesson) -> None:

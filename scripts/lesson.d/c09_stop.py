@@ -6,6 +6,12 @@ from lesson import Lesson
 
 TITLE = "Stop"
 SAYS = "A signal, the grace time, then SIGKILL."
+MORE = """\
+A process that has no handler for a signal meets the signal's default action, for SIGTERM its end. Process 1 of a pid
+namespace is exempt: what it does not handle is dropped, or else any process in it could end the whole container.
+SIGKILL and SIGSTOP from outside are the exception. A program that was not written to be process 1 thus ignores a
+polite stop without knowing. The way out is `--init`: a tiny process 1 that passes signals on and reaps orphans.
+"""
 
 
 def tell(lesson: Lesson) -> None:

@@ -4,6 +4,11 @@ from lesson import Lesson, stop_engine
 
 TITLE = "Clean"
 SAYS = "Containers, images, the engine: and the host is as before."
+MORE = """\
+When the last process of a container ends, the kernel takes away its namespaces, and with them mounts, devices and
+addresses: they were never made in the host's. What is left to remove are directories: the writable layer and the
+cgroups. The engine has them in its list and sweeps at its start, should it have died in between.
+"""
 
 
 def tell(lesson: Lesson) -> None:

@@ -23,19 +23,25 @@ class Page:
         self.claims = 0
         self.failed: list[str] = []
         self.not_shown: list[str] = []
+        self.record: list[tuple[str, str]] = []
+        """All that was written, as (kind, text): what docs/tour.md is made of."""
         self._chapter = 0
         self._began = time.monotonic()
         self._status = False
 
     def title(self, text: str, says: str) -> None:
+        self.record.append(("title", text))
         self._write("title", text)
         self.says(says)
 
-    def chapter(self, text: str, says: str) -> None:
+    def chapter(self, text: str, says: str, more: str = "") -> None:
+        """`more`: what only the tour says, where there is room."""
         self._chapter += 1
+        self.record.append(("chapter", f"{self._chapter}. {text}"))
         heading = f"── {self._chapter}. {text} "
         self._write("title", "\n" + heading + "─" * max(0, self.width - len(heading)))
         self.says(says)
+        self.record.append(("more", more))
 
     def pause(self, text: str) -> None:
         """A sentence between two steps."""
@@ -43,10 +49,12 @@ class Page:
         self.says(text)
 
     def says(self, text: str) -> None:
+        self.record.append(("says", text))
         for line in textwrap.wrap(text, self.width):
             self._write("", line)
 
     def command(self, text: str) -> None:
+        self.record.append(("command", text))
         lines = text.split("\n")
         self._write("command", "\n" + "\n".join([f"$ {lines[0]}", *(f"  {line}" for line in lines[1:])]))
 
@@ -63,12 +71,14 @@ class Page:
             head = shown - shown // 3 - 1
             tail = shown - head - 1
             lines = [*lines[:head], f"… {len(lines) - head - tail} lines more", *lines[-tail:]]
-        for line in lines:
+        for line in self._wrapped_sentences(lines):
+            self.record.append(("output", self._clip(line, 2).rstrip()))
             self._write("output", "  " + self._clip(line, 2))
 
     def claim(self, text: str, holds: bool, found: object = None) -> None:
         """What the step just shown proves. `found`: what was seen instead, said when it does not hold."""
         self.claims += 1
+        self.record.append(("claim" if holds else "wrong", text))
         if holds:
             self._write("true", f"  ✓ {self._wrap(text)}")
         else:
@@ -93,6 +103,14 @@ class Page:
         held = self.claims - len(self.failed)
         colour = "false" if self.failed else "true"
         self._write(colour, f"{held} of {self.claims} claims hold, in {seconds:.0f} seconds.")
+
+    def _wrapped_sentences(self, lines: list[str]) -> list[str]:
+        """What the program says to the reader is shown whole, on several lines; the rest is clipped."""
+        whole: list[str] = []
+        for line in lines:
+            said = line.startswith(("WARNING", "Error", "sampan: "))
+            whole += textwrap.wrap(line, self.width - 4, subsequent_indent="  ") if said else [line]
+        return whole
 
     def _wrap(self, text: str) -> str:
         return "\n    ".join(textwrap.wrap(text, self.width - 4))

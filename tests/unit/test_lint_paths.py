@@ -53,7 +53,7 @@ BANNED_LIBRARIES = {
     "pickle": "runs what it reads",
     "shelve": "runs what it reads",
 }
-LOADED_LATE = {"pwd", "grp", "locale", "getpass", "lzma", "bz2"}
+LOADED_LATE = {"pwd", "grp", "locale", "getpass"}
 """They load or read something when used: in a container's root that would be the container's (CVE-2019-14271)."""
 
 MAX_FILE, MAX_FUNCTION = 450, 70
