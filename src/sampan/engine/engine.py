@@ -110,6 +110,8 @@ class Engine:
         await self.context.network.close(keep=running)
         self.launcher.close()
         self.worker.close()
+        if not running:
+            cgroup.prune(self.context.cgroups, self.options.cgroup_parent)
         self.state.close()
 
 

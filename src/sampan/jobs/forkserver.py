@@ -78,7 +78,10 @@ def serve(
                 os.close(taken)
                 os.close(keep_alive)
                 _spare(sock, take, alive, table, bound, prepare)
-            pidfd = os.pidfd_open(pid)
+            try:
+                pidfd = os.pidfd_open(pid)
+            except ProcessLookupError:  # it has served a waiting request already, and the kernel has reaped it
+                continue
             waiting[pidfd] = pid
             poll.register(pidfd, select.POLLIN)
         for fd, _ in poll.poll():

@@ -12,8 +12,8 @@ hosts that one holds no limits, but brings what only v2 has: being born in the g
 a freezer that can be waited for, and an event when the last process is gone.
 """
 
-from sampan.linux.cgroup.cgroupfs import hierarchies
+from sampan.linux.cgroup.cgroupfs import hierarchies, prune
 from sampan.linux.cgroup.group import Group, join
 from sampan.linux.cgroup.host import Host, detect
 
-__all__ = ["Group", "Host", "detect", "hierarchies", "join"]
+__all__ = ["Group", "Host", "detect", "hierarchies", "join", "prune"]

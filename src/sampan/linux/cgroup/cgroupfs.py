@@ -235,3 +235,20 @@ def _move(fd: int, name: str) -> int:
 def _children(fd: int) -> list[str]:
     with os.scandir(fd) as entries:
         return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+
+
+def prune(host: Host, path: str) -> None:
+    """Remove a parent of groups, and its own parents, where nothing is left in them. What is in use stays."""
+    names = check_path(path).split("/")
+    for top in dict.fromkeys(directories(host, path).values()):
+        directory = top
+        for _ in names:
+            try:
+                os.rmdir(directory)
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                if error.errno not in _IN_USE:
+                    raise
+                break
+            directory = os.path.dirname(directory)
