@@ -15,7 +15,7 @@ import pytest
 from engine_fixture import Engine, engine
 
 DEAF = ("sleep", "1000")
-HEARS = ("sh", "-c", "trap 'exit 3' TERM; while :; do sleep 1000 & wait; done")
+HEARS = ("sh", "-c", "trap 'exit 3' TERM; echo ready; while :; do sleep 1000 & wait; done")
 RM = {"AutoRemove": True}
 
 
@@ -41,6 +41,18 @@ def left(boat: Engine) -> list[str]:
         str(path) for parent in Path("/sys/fs/cgroup").glob(f"*/{boat.cgroup_parent}") for path in parent.iterdir()
         if path.is_dir()
     ]
+
+
+def ready(boat: Engine, id: str) -> str:
+    """Wait for the container's first output: before, its process 1 may have no handler yet."""
+    connection = boat.connect()
+    try:
+        connection.request("GET", f"/v1.47/containers/{id}/logs?stdout=1&follow=1")
+        with connection.getresponse() as answer:
+            answer.read(1)
+    finally:
+        connection.close()
+    return id
 
 
 def refused(answer: tuple[int, Any], status: int, *words: str) -> None:
@@ -177,7 +189,7 @@ def test_impossible_wishes(boat: Engine, body: dict[str, Any], words: str) -> No
 
 
 def test_stop_by_handler(boat: Engine) -> None:
-    id = boat.run(*HEARS)
+    id = ready(boat, boat.run(*HEARS))
     boat.ask("POST", f"/containers/{id}/stop")
     assert boat.state(id)["ExitCode"] == 3
 
@@ -203,7 +215,8 @@ def test_init_passes_the_signal_on(boat: Engine) -> None:
 
 
 def test_stop_signal_and_kill(boat: Engine) -> None:
-    id = boat.run("sh", "-c", "trap 'exit 4' USR1; while :; do sleep 1000 & wait; done", StopSignal="SIGUSR1")
+    script = "trap 'exit 4' USR1; echo ready; while :; do sleep 1000 & wait; done"
+    id = ready(boat, boat.run("sh", "-c", script, StopSignal="SIGUSR1"))
     boat.ask("POST", f"/containers/{id}/stop?t=30")
     assert boat.state(id)["ExitCode"] == 4
     boat.ask("POST", f"/containers/{id}/start")
@@ -213,7 +226,7 @@ def test_stop_signal_and_kill(boat: Engine) -> None:
 
 
 def test_paused_container_is_stopped_and_killed(boat: Engine) -> None:
-    id = boat.run(*HEARS)
+    id = ready(boat, boat.run(*HEARS))
     boat.ask("POST", f"/containers/{id}/pause")
     state = boat.state(id)
     assert (state["Status"], state["Running"], state["Paused"]) == ("paused", True, True)
@@ -291,7 +304,7 @@ def test_restart_on_failure_has_an_end(boat: Engine) -> None:
 
 
 def test_stopped_by_hand_stays_stopped(boat: Engine) -> None:
-    id = boat.run(*HEARS, HostConfig={"RestartPolicy": {"Name": "always"}})
+    id = boat.run(*DEAF, HostConfig={"Init": True, "RestartPolicy": {"Name": "always"}})
     boat.ask("POST", f"/containers/{id}/stop")
     assert boat.state(id)["Status"] == "exited"
     boat.ask("POST", f"/containers/{id}/start")
@@ -308,13 +321,13 @@ def test_restarting_container_can_be_stopped_and_removed(boat: Engine) -> None:
 
 
 def test_restart_of_a_removing_container_keeps_it(boat: Engine) -> None:
-    id = boat.run(*HEARS, HostConfig=RM)
+    id = boat.run(*DEAF, HostConfig=RM | {"Init": True})
     boat.ask("POST", f"/containers/{id}/restart")
     assert boat.state(id)["Running"]
 
 
 def test_many_hands_on_one_container(boat: Engine) -> None:
-    id = boat.create(*HEARS)
+    id = boat.create(*DEAF)
     answers: list[int] = []
 
     def act(method: str, path: str) -> None:

@@ -51,11 +51,11 @@ class Context:
 
     def directory(self, id: str) -> str:
         """DATA_ROOT/containers/ID."""
-        return str(self.options.containers / id)
+        return f"{self.options.containers}/{id}"
 
     def run_directory(self, id: str) -> str:
         """EXEC_ROOT/containers/ID: there while its shim is, and until the engine has taken in how it ended."""
-        return str(self.options.runs / id)
+        return f"{self.options.runs}/{id}"
 
     def cgroup_path(self, id: str) -> str:
         return f"{self.options.cgroup_parent.strip('/')}/{id}"

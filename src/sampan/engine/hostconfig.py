@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any, TypedDict
 
 import msgspec
@@ -181,7 +180,9 @@ _NOT_YET = ("Links", "DeviceRequests", "StorageOpt")
 def host_config(given: Any) -> dict[str, Any]:
     """The HostConfig that is kept and inspected. Raises InvalidArgument, with the member's name."""
     said: dict[str, Any] = dict(convert(given if given is not None else {}, HostConfig, "HostConfig"))
-    kept: dict[str, Any] = copy.deepcopy(_DEFAULTS)
+    kept: dict[str, Any] = {
+        name: value.copy() if isinstance(value, list | dict) else value for name, value in _DEFAULTS.items()
+    }
     kept |= {name: value for name, value in said.items() if value is not None}
     for name in ("CapAdd", "CapDrop"):
         if isinstance(kept[name], str):

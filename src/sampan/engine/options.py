@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 
@@ -23,17 +24,17 @@ class Options:
     log_level: str = "info"
     pool_size: int = 4
 
-    @property
+    @cached_property
     def containers(self) -> Path:
         """A directory for each container: writable layer, log, generated files."""
         return self.data_root / "containers"
 
-    @property
+    @cached_property
     def trash(self) -> Path:
         """What is removed lies here until a worker has deleted it."""
         return self.data_root / "trash"
 
-    @property
+    @cached_property
     def runs(self) -> Path:
         """A directory for each running container: its shim's socket, its exit status."""
         return self.exec_root / "containers"

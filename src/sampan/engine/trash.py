@@ -29,7 +29,7 @@ class Trash:
     def take(self, path: Path) -> None:
         """Move a file or directory in; nothing there is no error. Raises OSError."""
         try:
-            os.rename(path, self._directory / f"{os.getpid()}-{next(self._numbers)}-{path.name}")
+            os.rename(path, f"{self._directory}/{os.getpid()}-{next(self._numbers)}-{path.name}")
         except FileNotFoundError:
             return
         self.empty_soon()
