@@ -15,7 +15,6 @@ from sampan.cli.attach.stdcopy import Demultiplexer
 from sampan.cli.failure import ConnectionLost, UsageError
 from sampan.cli.http import Connection, format_head, parse_head
 
-
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 

@@ -200,10 +200,7 @@ def _groups(init: Process, members: list[Process], details: dict[str, Any]) -> l
     if not found:
         return [Finding("Control groups", "membership", MISSING, "it is in no group of its own", "nothing limits it")]
     home = init.cgroups()
-    strays = [
-        str(process.pid) for process in members
-        if any(not _within(process.cgroups().get(name, ""), home.get(name, "")) for name in ("pids", "memory", ""))
-    ]
+    strays = [str(process.pid) for process in members if _strays(process, home)]
     findings = [_check("Control groups", "membership", not strays, f"{len(members)} processes, all inside"
                        if not strays else f"outside: {', '.join(strays)}", "not limited with the others")]
     now = limits.read(found)
@@ -220,6 +217,15 @@ def _groups(init: Process, members: list[Process], details: dict[str, Any]) -> l
         good = _cpu_list(str(host["CpusetCpus"])) == _cpu_list(now.cpuset)
         findings.append(_check("Control groups", "CPU set", good, now.cpuset, f"promised to be {host['CpusetCpus']}"))
     return findings
+
+
+def _strays(process: Process, home: dict[str, str]) -> bool:
+    """Whether it is outside the groups of process 1. One that has ended meanwhile is nowhere."""
+    try:
+        now = process.cgroups()
+    except NotFound:
+        return False
+    return any(not _within(now.get(name, ""), home.get(name, "")) for name in ("pids", "memory", ""))
 
 
 def _within(path: str, home: str) -> bool:
