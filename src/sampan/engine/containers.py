@@ -156,7 +156,7 @@ class Containers:
             sock.close()
             raise
         job = logs.read(self._ctx, container, options, sock, framed=not container.record.tty)
-        self._life.soon(logs.finish(job))
+        self._life.soon(logs.finish(job), leavable=True)
 
     async def resize(self, ref: str, height: int, width: int) -> None:
         container = self._ctx.index.find(ref)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sampan.engine import record
+from sampan.engine import record as records
 from sampan.engine.container import Container
 from sampan.engine.events import Events
 from sampan.engine.index import Index
 from sampan.engine.networks import Networks
 from sampan.engine.options import Options
+from sampan.engine.record import Record
 from sampan.engine.spec import Facts
 from sampan.engine.state import State
 from sampan.engine.trash import Trash
@@ -42,7 +43,7 @@ class Context:
 
     def save(self, container: Container) -> None:
         """Make the record as it is now survive this engine. Raises OutOfSpace."""
-        self.state.save(KIND, container.id, record.encode(container.record))
+        self.state.save(KIND, container.id, records.encode(container.record))
 
     def publish(self, container: Container, action: str, **attributes: str) -> None:
         """A container event."""
@@ -57,5 +58,7 @@ class Context:
         """EXEC_ROOT/containers/ID: there while its shim is, and until the engine has taken in how it ended."""
         return f"{self.options.runs}/{id}"
 
-    def cgroup_path(self, id: str) -> str:
-        return f"{self.options.cgroup_parent.strip('/')}/{id}"
+    def cgroup_path(self, record: Record) -> str:
+        """The container's group: below the parent it asked for, or the engine's."""
+        parent = record.host_config.get("CgroupParent") or self.options.cgroup_parent
+        return f"{parent.strip('/')}/{record.id}"

@@ -17,6 +17,7 @@ from sampan.engine.mounts import Mounts
 from sampan.engine.record import MountPoint, Record
 from sampan.errors import InvalidArgument
 from sampan.image.store import Image
+from sampan.linux.cgroup import cgroupfs
 
 
 async def create(
@@ -32,6 +33,8 @@ async def create(
     host_config = hostconfig.host_config(body.get("HostConfig"))
     warnings = limits.check(host_config)
     networks = _networks(host_config, body.get("NetworkingConfig"))
+    if host_config["CgroupParent"]:
+        cgroupfs.check_path(host_config["CgroupParent"])
     id = secrets.token_hex(32)
     _hostname(ctx, config, host_config, id)
     warnings += spec.check(config, host_config, ctx.facts)
@@ -48,9 +51,10 @@ async def create(
         record.mounts = mounts.collect(config, host_config)
         _make_directory(ctx, id, ctx.store.lower_dirs(image)[0])
         container = Container(record)
-        ctx.index.add(container)
-        ctx.save(container)
-        await _fill(ctx, record, image)
+        async with container.lock:  # a start waits until its volumes are filled
+            ctx.index.add(container)
+            ctx.save(container)
+            await _fill(ctx, record, image)
     except BaseException:
         _undo(ctx, record, mounts)
         raise
@@ -87,7 +91,10 @@ def _networks(host_config: dict[str, Any], asked: Any) -> dict[str, Any]:
         raise InvalidArgument(f"network {mode} not found: there are bridge, host and none, so far")
     if mode == "container:":
         raise InvalidArgument("invalid network mode: container: needs a container's name or id")
-    return {name: value for name, value in endpoints.items() if isinstance(value, dict)}
+    kept = {name: value for name, value in endpoints.items() if isinstance(value, dict)}
+    if any((value.get("IPAMConfig") or {}).get("IPv4Address") for value in kept.values()):
+        raise InvalidArgument("user specified IP address is supported on user defined networks only")
+    return kept
 
 
 def _hostname(ctx: Context, config: dict[str, Any], host_config: dict[str, Any], id: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +14,8 @@ from sampan.engine.container import Container
 from sampan.engine.context import Context
 from sampan.errors import Conflict, InvalidArgument, NotFound, SampanError, StartFailed
 from sampan.shim.messages import AttachedClient, ExecRequest
+
+log = logging.getLogger(__name__)
 
 KIND = "exec"
 _KEPT = 64  # ended ones that a container's clients may still ask about
@@ -66,7 +69,11 @@ class ExecTable:
             self._drop(container, id)
 
     def save(self, changed: Exec) -> None:
-        self._ctx.state.save(KIND, changed.id, msgspec.json.encode(changed))
+        """For the next engine. A full disk must not keep anybody from looking into a container."""
+        try:
+            self._ctx.state.save(KIND, changed.id, msgspec.json.encode(changed))
+        except SampanError as error:
+            log.error("exec %s: %s", changed.id, error)
 
     def ended(self, id: str, status: int) -> None:
         """The shim's news."""
@@ -92,8 +99,12 @@ class ExecTable:
 
     def _drop(self, container: Container, id: str) -> None:
         container.execs.pop(id, None)
-        if self._all.pop(id).status != CREATED:
+        if self._all.pop(id).status == CREATED:
+            return
+        try:
             self._ctx.state.delete(KIND, id)
+        except SampanError as error:  # the next engine drops it: its container is not there
+            log.error("exec %s: %s", id, error)
 
 
 class Execs:

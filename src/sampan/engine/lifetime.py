@@ -39,6 +39,7 @@ class Lifetime:
         self._ctx = ctx
         self._execs = execs
         self._tasks: set[asyncio.Task[None]] = set()
+        self._leavable: set[asyncio.Task[None]] = set()
         self._closing = False
 
     # -- beginning
@@ -109,7 +110,7 @@ class Lifetime:
         for client in container.take_early():
             client.sock.close()
         if record.starting and not isinstance(error, StartFailed):  # StartFailed: the shim has undone its part
-            await asyncio.to_thread(remains.end, self._ctx.cgroups, self._ctx.cgroup_path(container.id))
+            await asyncio.to_thread(remains.end, self._ctx.cgroups, self._ctx.cgroup_path(container.record))
         remains.remove_run_directory(self._ctx.run_directory(container.id))
         networking.disconnect(self._ctx, record.endpoint, record.ports)
         record.endpoint, record.ports, record.starting = None, [], False
@@ -147,7 +148,7 @@ class Lifetime:
         end = remains.read_exit(ctx.run_directory(container.id))
         if end is None:
             log.warning("container %s: its shim was killed; ending what is left of it", container.name)
-            await asyncio.to_thread(remains.end, ctx.cgroups, ctx.cgroup_path(container.id))
+            await asyncio.to_thread(remains.end, ctx.cgroups, ctx.cgroup_path(container.record))
             end = remains.killed("the container's shim was killed, and the container with it")
             container.record.killed_by = SHIM_LOST
         if container.alive:
@@ -239,14 +240,15 @@ class Lifetime:
 
     # -- inside
 
-    def soon(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do something in the background; a failure is a defect, and logged."""
+    def soon(self, work: Coroutine[Any, Any, None], leavable: bool = False) -> None:
+        """Do something in the background; a failure is logged as a defect. `leavable`: cancelled by the engine's end."""
         task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
+        (self._leavable if leavable else self._tasks).add(task)
         task.add_done_callback(self._finished)
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        self._leavable.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("in the background: %s", error, exc_info=error)
 
@@ -266,8 +268,10 @@ class Lifetime:
                 container.shim.close()
             for client in container.take_early():
                 client.sock.close()
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        for task in self._leavable:
+            task.cancel()
+        while self._tasks or self._leavable:
+            await asyncio.wait(self._tasks | self._leavable)
 
 
 def _note(record: Any, end: Exit) -> None:

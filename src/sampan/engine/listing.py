@@ -14,7 +14,7 @@ from sampan.engine.container import Container
 from sampan.engine.context import Context
 from sampan.engine.filters import Filters
 from sampan.engine.record import Record
-from sampan.errors import InvalidArgument, NotFound
+from sampan.errors import InvalidArgument, NotFound, SampanError
 
 _ACCEPTED = frozenset({
     "ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "name", "network",
@@ -143,13 +143,22 @@ def _layers(image: Any) -> list[str]:
 def summary(ctx: Context, record: Record, now: int) -> dict[str, Any]:
     command = shlex.join([record.path, *record.args]) if record.args else record.path
     return {
-        "Id": record.id, "Names": [f"/{record.name}"], "Image": record.image_name, "ImageID": record.image,
+        "Id": record.id, "Names": [f"/{record.name}"], "Image": _image(ctx, record), "ImageID": record.image,
         "Command": command, "Created": record.created // timestamps.SECOND, "Ports": ports(record),
         "Labels": record.config.get("Labels") or {}, "State": record.status, "Status": status(record, now),
         "HostConfig": {"NetworkMode": record.host_config["NetworkMode"]},
         "NetworkSettings": {"Networks": inspection.networks(ctx, record)},
         "Mounts": inspection.mounts(record),
     }
+
+
+def _image(ctx: Context, record: Record) -> str:
+    """As the user said it, while that still means the container's image; else the image's id."""
+    try:
+        same = ctx.store.resolve(record.image_name).id == record.image
+    except SampanError:
+        same = False
+    return record.image_name if same else record.image
 
 
 def ports(record: Record) -> list[dict[str, Any]]:

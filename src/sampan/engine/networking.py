@@ -38,6 +38,8 @@ class Connection:
 def mode(record: Record) -> str:
     """"bridge", "host", "none" or "container:REF"."""
     named = str(record.host_config.get("NetworkMode") or "default")
+    if record.config.get("NetworkDisabled"):
+        return "none"
     return "bridge" if named == "default" else named
 
 
@@ -50,7 +52,7 @@ async def connect(ctx: Context, container: Container) -> Connection:
         return Connection(open_namespace(other, "net"))
     if kind != "bridge":
         return Connection()
-    lease = await ctx.network.acquire()
+    lease = await ctx.network.acquire(_mac(record))
     try:
         wanted = mappings(record)
         chosen = ctx.network.publish(lease.endpoint, wanted) if wanted else []
@@ -60,6 +62,12 @@ async def connect(ctx: Context, container: Container) -> Connection:
         raise
     ports = [Port(port.proto, port.host_ip, port.host_port, port.container_port) for port in chosen]
     return Connection(lease.netns_fd, kept(lease.endpoint), ports)
+
+
+def _mac(record: Record) -> str:
+    """The address asked for, "" for any."""
+    asked: dict[str, Any] = next(iter(record.networks.values()), {})
+    return str(asked.get("MacAddress") or record.config.get("MacAddress") or "")
 
 
 def disconnect(ctx: Context, endpoint: Endpoint | None, ports: list[Port]) -> None:

@@ -41,4 +41,4 @@ async def thaw_for_signal(ctx: Context, container: Container) -> None:
 
 
 def _group(ctx: Context, container: Container) -> Group:
-    return Group.open(ctx.cgroups, ctx.cgroup_path(container.id))
+    return Group.open(ctx.cgroups, ctx.cgroup_path(container.record))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from sampan.engine import lifecycle, networking, record, remains, restart
+from sampan.engine import lifecycle, networking, record, remains, restart, stop
 from sampan.engine.container import Container
 from sampan.engine.context import KIND, Context
 from sampan.engine.execs import EXITED, RUNNING, ExecTable
@@ -107,7 +107,7 @@ class Recovery:
         end = remains.read_exit(ctx.run_directory(container.id))
         if end is None:
             try:
-                await asyncio.to_thread(remains.end, ctx.cgroups, ctx.cgroup_path(container.id))
+                await asyncio.to_thread(remains.end, ctx.cgroups, ctx.cgroup_path(container.record))
             except SampanError as error:
                 log.error("container %s: %s", container.name, error)
         if not container.alive:
@@ -150,16 +150,14 @@ class Recovery:
 
     def _processes(self, container: Container) -> set[int]:
         try:
-            return set(Group.open(self._ctx.cgroups, self._ctx.cgroup_path(container.id)).procs())
+            return set(Group.open(self._ctx.cgroups, self._ctx.cgroup_path(container.record)).procs())
         except NotFound:
             return set()
 
     async def _drop(self, container: Container) -> None:
         """A build step whose builder is gone."""
-        if container.shim is not None:
-            container.record.stopped_by_user = True
-            container.shim.signal(9)
-            await container.has_died.wait()
+        container.record.stopped_by_user = True
+        await stop.end(self._ctx, container)
         self._life.discard(container, volumes=False)
 
     # -- things without a record

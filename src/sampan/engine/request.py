@@ -51,7 +51,7 @@ def make(
     directory = ctx.directory(record.id)
     paths = inspection.file_paths(ctx, record)
     made = spec.make(
-        record.config, record.host_config, ctx.facts, cgroups_path=ctx.cgroup_path(record.id), points=record.mounts,
+        record.config, record.host_config, ctx.facts, cgroups_path=ctx.cgroup_path(record), points=record.mounts,
         files={place: paths[name] for place, name in _FILES.items()}, joined=namespaces,
     )
     request = StartRequest(

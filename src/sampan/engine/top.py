@@ -123,7 +123,7 @@ def top(ctx: Context, container: Container, ps_args: str) -> dict[str, Any]:
     """`{"Titles": [...], "Processes": [[...]]}`. Raises Conflict for a container that does not run, InvalidArgument."""
     container.check("top")
     chosen = columns(ps_args or "-ef")
-    pids = Group.open(ctx.cgroups, ctx.cgroup_path(container.id)).procs()
+    pids = Group.open(ctx.cgroups, ctx.cgroup_path(container.record)).procs()
     users, memory, boot = _users(), _memory(), _boot()
     found = [process for pid in sorted(pids) if (process := _read(pid, users, memory, boot)) is not None]
     return {

@@ -33,7 +33,7 @@ async def update(ctx: Context, container: Container, body: dict[str, Any]) -> di
             merged["RestartPolicy"] = restart.check(policy)
         warnings = limits.check(merged) + resources.warnings(merged, ctx.facts.features)
         if changed and container.alive:
-            group = Group.open(ctx.cgroups, ctx.cgroup_path(container.id))
+            group = Group.open(ctx.cgroups, ctx.cgroup_path(container.record))
             warnings += group.apply(resources.make(_effective(merged, changed)))
         record.host_config = merged
         ctx.save(container)
