@@ -45,6 +45,8 @@ async def create(
     )
     record.path, record.args = settings.command(config)
     warnings += _ports(record)
+    if (said.get("Healthcheck") or {}).get("Test", ["NONE"]) != ["NONE"]:
+        warnings.append("Health checks are not supported yet. Healthcheck discarded.")
     ctx.index.reserve(record.name, id)
     mounts = Mounts(ctx.volumes, ctx.index)
     try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
@@ -70,11 +69,11 @@ class Lifetime:
                 shim = await self._launch(container, connection)
             finally:
                 connection.close()
-        except asyncio.CancelledError:
-            await self._not_started(container, StartFailed("the start was given up"))
+        except BaseException as error:
+            await self._not_started(container, error)
+            if isinstance(error, StartFailed):
+                raise StartFailed(record.error, error.exit_code) from error
             raise
-        except (SampanError, OSError) as error:
-            raise await self._not_started(container, error) from error
         self.began(container, shim)
         self._ctx.publish(container, "start")
 
@@ -104,8 +103,8 @@ class Lifetime:
         for warning in shim.report.warnings:
             log.warning("container %s: %s", container.name, warning)
 
-    async def _not_started(self, container: Container, error: SampanError | OSError) -> SampanError | OSError:
-        """Undo; the container is as before, but says why. Returns the error for the caller."""
+    async def _not_started(self, container: Container, error: BaseException) -> None:
+        """Undo; the container is as before, but its `State.Error` says why, in the frame that dockerd puts around it."""
         record = container.record
         for client in container.take_early():
             client.sock.close()
@@ -114,17 +113,16 @@ class Lifetime:
         remains.remove_run_directory(self._ctx.run_directory(container.id))
         networking.disconnect(self._ctx, record.endpoint, record.ports)
         record.endpoint, record.ports, record.starting = None, [], False
-        error = _in_dockers_words(error)
-        record.error = str(error)
-        code = error.exit_code if isinstance(error, StartFailed) else 0
-        record.exit_code = code if code in (126, 127) else 128
+        record.error, record.exit_code = str(error) or "the start was given up", 128
+        if isinstance(error, StartFailed):
+            record.error = f"failed to create task for container: {error}: unknown"
+            record.exit_code = error.exit_code if error.exit_code in (126, 127) else 128
         if record.status == lifecycle.RESTARTING:
             container.move(lifecycle.EXITED)
         self._save(container)
         container.tell("not-running", "next-exit", error=record.error)
         if record.auto_remove:
             self.discard(container, volumes=True)
-        return error
 
     # -- ending
 
@@ -165,7 +163,6 @@ class Lifetime:
         networking.disconnect(ctx, record.endpoint, record.ports)
         record.endpoint, record.ports, record.cgroups = None, [], {}
         self._execs.container_ended(container)
-        remains.remove_run_directory(ctx.run_directory(container.id))
         if record.oom_killed:
             ctx.publish(container, "oom")
         restarts = again and not self._closing and restart.wanted(record)
@@ -178,6 +175,8 @@ class Lifetime:
             self.discard(container, volumes=True)
         else:
             self._save(container)
+        # Not before the record is right: until then exit.json is the only one who knows.
+        remains.remove_run_directory(ctx.run_directory(container.id))
 
     def restart_soon(self, container: Container) -> None:
         """Start a container that an earlier engine knew, by its policy."""
@@ -241,7 +240,7 @@ class Lifetime:
     # -- inside
 
     def soon(self, work: Coroutine[Any, Any, None], leavable: bool = False) -> None:
-        """Do something in the background; a failure is logged as a defect. `leavable`: cancelled by the engine's end."""
+        """Do something in the background; a failure is logged. `leavable`: the engine's end cancels it."""
         task = asyncio.get_running_loop().create_task(work)
         (self._leavable if leavable else self._tasks).add(task)
         task.add_done_callback(self._finished)
@@ -286,14 +285,3 @@ def _note(record: Any, end: Exit) -> None:
 
 def _seconds_between(started: str, finished: str) -> float:
     return max(0, timestamps.parse(finished) - timestamps.parse(started)) / timestamps.SECOND
-
-
-def _in_dockers_words(error: SampanError | OSError) -> SampanError | OSError:
-    """dockerd's frame around what kept the program from starting; the docker command knows 126 and 127 by it."""
-    if isinstance(error, StartFailed):
-        return StartFailed(f"failed to create task for container: {error}: unknown", error.exit_code)
-    return error
-
-
-def now() -> str:
-    return timestamps.rfc3339(time.time_ns())
