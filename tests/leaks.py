@@ -51,8 +51,11 @@ class Process:
     pid: int
     parent: int = field(compare=False)
     command: str = field(compare=False)
+    ended: bool = field(compare=False, default=False)
 
     def __str__(self) -> str:
+        if self.ended:
+            return f"{self.command} (pid {self.pid}) has ended, and nobody has waited for it"
         return f"{self.command} (pid {self.pid}, child of {self.parent})"
 
 
@@ -147,6 +150,8 @@ def _wait(changes: socket.socket, processes: Things, seconds: float) -> None:
     poll.register(changes, select.POLLIN)
     pidfds = []
     for process in processes:
+        if process.ended:
+            continue
         try:
             pidfds.append(os.pidfd_open(process.pid))
         except ProcessLookupError:
@@ -158,11 +163,11 @@ def _wait(changes: socket.socket, processes: Things, seconds: float) -> None:
 
 
 def _processes() -> Iterator[Process]:
-    """In the sandbox everybody but pytest and the init; elsewhere pytest's descendants."""
+    """In the sandbox everybody but pytest and the init; elsewhere pytest's descendants. Others reap their own."""
     table = {process.pid: process for process in _proc()}
     own = os.getpid()
     for process in table.values():
-        if process.pid in (own, 1) or process.command.endswith(" Z"):
+        if process.pid in (own, 1) or (process.ended and process.parent != own):
             continue
         if sandbox.inside() or _below(process, own, table):
             yield process
@@ -178,7 +183,7 @@ def _proc() -> Iterator[Process]:
                 continue
             command, _, rest = text.partition(" (")[2].rpartition(") ")
             state, parent = rest.split(" ")[:2]
-            yield Process(int(name), int(parent), command + (" Z" if state in "ZX" else ""))
+            yield Process(int(name), int(parent), command, state in "ZX")
 
 
 def _below(process: Process, top: int, table: dict[int, Process]) -> bool:
