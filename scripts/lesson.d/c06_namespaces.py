@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 from lesson import Lesson
 
@@ -34,6 +35,12 @@ def tell(lesson: Lesson) -> None:
     page.claim(f"{', '.join(PRIVATE)}: its own", other == [kind for kind in PRIVATE if kind in have], other)
     same = [kind for kind in ON_REQUEST if kind in have and _of(pid, kind) == _of("self", kind)]
     page.claim("user and time: the host's, until asked for", same == [k for k in ON_REQUEST if k in have], same)
+    if lesson.own:
+        for kind, flag in (("user", "--userns private"), ("time", "--timens private")):
+            if kind in have:
+                result = show(f"sampan run --rm {flag} busybox readlink /proc/self/ns/{kind}")
+                page.claim(f"{flag}: its own, too", re.fullmatch(rf"{kind}:\[\d+\]", result.text) is not None
+                           and result.text != _of("self", kind), result.text)
     result = show("sampan run --rm --pid host --uts host busybox \\\n"
                   "    sh -c 'readlink /proc/self/ns/pid; readlink /proc/self/ns/uts'")
     page.claim("--pid host, --uts host: the host's world instead",
