@@ -249,3 +249,16 @@ def test_nothing_is_imported_or_opened_by_name_after_the_root_is_entered(tmp_pat
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == []
+
+
+def test_nothing_of_the_hosts_dev_can_be_changed_from_inside() -> None:
+    async def test(made: Box) -> None:
+        before = os.stat("/dev/null")
+        script = "chmod 600 /proc/self/fd/0 /proc/keys /proc/timer_list; chown 5:5 /proc/self/fd/0 /proc/keys"
+        await made.run(["sh", "-c", script])
+        await made.start(["sh", "-c", f"{script}; sleep 1000"])
+        await made.exec(["sh", "-c", script])
+        after = os.stat("/dev/null")
+        assert (before.st_mode, before.st_uid, before.st_gid) == (after.st_mode, after.st_uid, after.st_gid)
+
+    in_box(test)

@@ -16,10 +16,9 @@ from sampan.linux import clone, userns
 from sampan.linux.cgroup import Group
 from sampan.oci import runtime as oci
 from sampan.runtime import newborn, plan
+from sampan.runtime.init import Stdio
 from sampan.runtime.newborn import Newborn, Work
 from sampan.runtime.operation import Recorder, Report
-
-Stdio = tuple[int, int, int]
 
 
 @dataclass

@@ -68,7 +68,7 @@ class Joined:
 
 
 def start(
-    spec: oci.Process, init_pidfd: int, init_pid: int, group: Group, stdio: container.Stdio, seccomp: str = ""
+    spec: oci.Process, init_pidfd: int, init_pid: int, group: Group, stdio: init.Stdio, seccomp: str = ""
 ) -> Joined:
     """Run `spec` in the container whose process 1 is `init_pid`. Raises StartFailed; nothing is left then."""
     pid_namespace = os.open(f"/proc/{init_pid}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)

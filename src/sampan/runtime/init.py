@@ -36,6 +36,8 @@ from sampan.runtime.identity import BecomeUser, LoadSeccomp, NoNewPrivileges, Se
 from sampan.runtime.kernel import JoinNamespace
 from sampan.runtime.operation import Operation, OperationFailed, Recorder, Report, Stage, perform
 
+Stdio = tuple[int, int, int]
+
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -51,7 +53,7 @@ class ProcessSetup:
     sets: capability.Sets | None
     last_cap: int
     seccomp: bytes
-    stdio: tuple[int, int, int]
+    stdio: Stdio
     console: OpenConsole | None = None
     with_init: bool = False
     user_namespace: int = -1
@@ -111,7 +113,7 @@ def _become(sync: socket.socket, stage: Stage, setup: ProcessSetup, report: Repo
         process.set_controlling_terminal(console.peer)
         stdio = (console.peer, console.peer, console.peer)
     else:
-        _own_pipes(stdio, _host_uid(setup, identity.uid))
+        stdio = _own_stdio(stage.root, stdio, _host_uid(setup, identity.uid))
     become = BecomeUser(identity, setup.sets, setup.last_cap)
     last: list[Operation] = [SetRlimits(tuple(spec.rlimits))] if spec.rlimits else []
     if setup.user_namespace >= 0:
@@ -137,12 +139,37 @@ def _host_uid(setup: ProcessSetup, uid: int) -> int:
     return userns.to_host(setup.uid_map, uid) if setup.user_namespace >= 0 else uid
 
 
-def _own_pipes(stdio: tuple[int, int, int], uid: int) -> None:
-    """/dev/stdout must be openable by a program that is not root: its pipe belongs to the user then."""
-    if uid != 0:
-        for fd in stdio:
-            if stat.S_ISFIFO(os.fstat(fd).st_mode):
-                os.fchown(fd, uid, -1)
+def _own_stdio(root: int, stdio: Stdio, uid: int) -> Stdio:
+    """Nothing of the host's may be reached through stdio, and what is reached must be usable.
+
+    The host's /dev/null is replaced by the container's own: a chmod of /proc/self/fd/0 would change the host's. And
+    /dev/stdout must be openable by a program that is not root: its pipe belongs to the user then.
+    """
+    found = []
+    for fd in stdio:
+        status = os.fstat(fd)
+        if uid != 0 and stat.S_ISFIFO(status.st_mode):
+            os.fchown(fd, uid, -1)
+        found.append(_own_null(root) if _is_null(status) else fd)
+    return found[0], found[1], found[2]
+
+
+def _own_null(root: int) -> int:
+    """The container's /dev/null; where something else is there (CVE-2025-52565) a pipe that is at its end."""
+    try:
+        fd = paths.open_in_root(root, "/dev/null", os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+        if _is_null(os.fstat(fd)):
+            return fd
+        os.close(fd)
+    except OSError:
+        pass  # a hostile or empty /dev: the program still gets a stdin that has ended
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    os.close(writing)
+    return reading
+
+
+def _is_null(status: os.stat_result) -> bool:
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == os.makedev(1, 3)
 
 
 def _environment(entries: list[str], home: str) -> dict[str, str]:

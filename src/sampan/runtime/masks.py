@@ -32,6 +32,7 @@ class MaskPath:
                 cover = mount.clone_tree("", stage.empty)
             else:
                 cover = mount.clone_tree("", stage.null_device())
+                mount.set_attributes(cover, mount.ATTR_RDONLY)  # its mode and owner are the host's: not to be changed
             mount.attach(cover, target)
             os.close(cover)
         finally:
