@@ -43,7 +43,7 @@ def start_waiting(child: Newborn, work: str, joined: dict[str, int], stdio: Stdi
     process, no cgroup. The descriptors stay the caller's.
     """
     try:
-        return _launch(child, work, ["stdio"] * 3 + list(joined), [*stdio, *joined.values()])
+        return _launch(child, work, True, ["stdio"] * 3 + list(joined), [*stdio, *joined.values()])
     except BaseException:
         undone = msgspec.json.decode(work, type=Work)
         if undone.spec.linux is not None:
@@ -75,7 +75,7 @@ def start(work: Work, joined: dict[str, int], stdio: Stdio, born_as: int = 0) ->
         recorder.done("Clone", f"a process in {_kinds(flags)} namespaces of its own")
         kinds = ["stdio"] * 3 + ["cgroup"] * len(join_fds) + list(entered)
         text = msgspec.json.encode(work).decode()
-        running = _launch(child, text, kinds, [*stdio, *join_fds, *entered.values()])
+        running = _launch(child, text, False, kinds, [*stdio, *join_fds, *entered.values()])
         report = msgspec.json.decode(running.report, type=Report)
         whole = Report(group.paths(), warnings + report.warnings, recorder.steps + report.steps)
         running.report = msgspec.json.encode(whole).decode()
@@ -129,9 +129,9 @@ def close(fds: Iterable[int]) -> None:
         os.close(fd)
 
 
-def _launch(child: Newborn, work: str, kinds: list[str], fds: list[int]) -> Running:
+def _launch(child: Newborn, work: str, make_group: bool, kinds: list[str], fds: list[int]) -> Running:
     try:
-        wire.send(child.sync, {"work": work, "fds": kinds}, fds)
+        wire.send(child.sync, {"work": work, "make_group": make_group, "fds": kinds}, fds)
         report, warnings, console = await_exec(child.sync)
         child.sync.close()
         return Running(child.pid, child.pidfd, console, report, warnings)

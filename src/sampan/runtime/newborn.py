@@ -115,8 +115,8 @@ def _wait(sync: socket.socket) -> NoReturn:
 
 
 def _begin(sync: socket.socket, message: dict[str, Any], fds: list[int]) -> None:
-    """Become the container. `message` is {"work": JSON of Work, "fds": what each descriptor is}: "stdio" (three, in
-    order), "cgroup" (files to join by; without any the cgroup is made here), or the kind of a namespace to enter.
+    """Become the container. `message` is {"work": JSON of Work, "make_group": whether the cgroup is made here, "fds":
+    what each descriptor is}: "stdio" (three, in order), "cgroup" (files to join by), or the kind of a namespace to enter.
     """
     recorder = Recorder()
     work = msgspec.json.decode(message["work"], type=Work)
@@ -129,7 +129,7 @@ def _begin(sync: socket.socket, message: dict[str, Any], fds: list[int]) -> None
     joined |= open_namespaces(spec.linux, joined)
     join_fds = [fd for kind, fd in given if kind == "cgroup"]
     report = Report({})
-    if not join_fds:
+    if message["make_group"]:
         group, report.warnings = make_group(spec.linux, work.host, recorder)
         report.cgroups = group.paths()
         join_fds = group.open_join_fds()

@@ -18,7 +18,7 @@ import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from sampan.errors import NotFound, Unavailable, Unsupported
+from sampan.errors import Conflict, NotFound, SampanError, Unavailable, Unsupported
 from sampan.linux.cgroup import cgroupfs, controlfile, freezer, limits_v1, limits_v2, processes
 from sampan.linux.cgroup.cgroupfs import UNIFIED
 from sampan.linux.cgroup.host import Host
@@ -178,7 +178,7 @@ class Group:
         elif "freezer" in self._directories:
             freezer.freeze_v1(self._directories["freezer"])
         else:
-            raise Unsupported("this host has no cgroup freezer: mount the freezer hierarchy")
+            raise self._no_freezer()
 
     def thaw(self) -> None:
         """Let them go on."""
@@ -187,7 +187,12 @@ class Group:
         elif "freezer" in self._directories:
             freezer.thaw_v1(self._directories["freezer"])
         else:
-            raise Unsupported("this host has no cgroup freezer: mount the freezer hierarchy")
+            raise self._no_freezer()
+
+    def _no_freezer(self) -> SampanError:
+        if self.host.v2_freezer or "freezer" in self.host.v1:
+            return Conflict(f"cgroup {self.path} is being removed")
+        return Unsupported("this host has no cgroup freezer: mount the freezer hierarchy")
 
     def remove(self) -> None:
         """Remove all directories, sub-cgroups included; processes still inside are killed first. Idempotent.
