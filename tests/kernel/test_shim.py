@@ -206,6 +206,7 @@ def test_init_reaps_orphans_and_passes_signals_on() -> None:
         _, names = await made.exec(["sh", "-c", "cat /proc/1/comm; ls -l /proc/1/exe 2>&1"])
         assert names.startswith("sampan-init")
         assert "->" not in names or "cannot read link" in names  # the host's interpreter cannot be reached
+        assert sorted(os.listdir(f"/proc/{shim.pid}/fd"), key=int) == ["0", "1", "2"]
         shim.signal(signal.SIGTERM)
         assert (await made.exited())["status"] == 9
 

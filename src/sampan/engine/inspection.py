@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from sampan.engine import files, lifecycle, networking, timestamps
 from sampan.engine.container import Container
 from sampan.engine.context import Context
@@ -12,17 +14,23 @@ from sampan.engine.record import Record
 
 
 def details(ctx: Context, container: Container, execs: ExecTable) -> dict[str, Any]:
-    """`GET /containers/ID/json` without sizes. `State.KilledBy` and `State.Cgroups` are Sampan's own."""
+    """`GET /containers/ID/json` without sizes. `State.KilledBy`, `.Cgroups` and `.StartSteps` are Sampan's own."""
     record = container.record
     running = [id for id in container.execs if execs.get(id).status == RUNNING]
     return {
         "Id": record.id, "Created": timestamps.rfc3339(record.created), "Path": record.path, "Args": record.args,
-        "State": state(record), "Image": record.image, **file_paths(ctx, record), "LogPath": log_path(ctx, record),
+        "State": state(record) | {"StartSteps": _steps(container)},
+        "Image": record.image, **file_paths(ctx, record), "LogPath": log_path(ctx, record),
         "Name": f"/{record.name}", "RestartCount": record.restart_count, "Driver": "overlay2", "Platform": "linux",
         "MountLabel": "", "ProcessLabel": "", "AppArmorProfile": "", "ExecIDs": running or None,
         "HostConfig": host_config(record), "GraphDriver": graph_driver(ctx, record), "Mounts": mounts(record),
         "Config": record.config, "NetworkSettings": network_settings(ctx, record),
     }
+
+
+def _steps(container: Container) -> list[dict[str, Any]]:
+    """What the flight recorder has of the present run's start: name, detail, micros."""
+    return [] if container.shim is None else msgspec.to_builtins(container.shim.report.steps)
 
 
 def state(record: Record) -> dict[str, Any]:

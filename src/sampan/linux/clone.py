@@ -61,7 +61,8 @@ def clone3(flags: int, cgroup_fd: int = -1) -> tuple[int, int]:
     on as after os.fork(). Raises OSError as clone3(2) does. The pidfd is close-on-exec and the caller's to close.
     """
     pidfd = ctypes.c_int(-1)
-    args = _CloneArgs(flags=flags | PIDFD, pidfd=ctypes.addressof(pidfd), exit_signal=0 if flags & PARENT else signal.SIGCHLD)
+    exit_signal = 0 if flags & PARENT else signal.SIGCHLD
+    args = _CloneArgs(flags=flags | PIDFD, pidfd=ctypes.addressof(pidfd), exit_signal=exit_signal)
     if cgroup_fd >= 0:
         args.flags |= INTO_CGROUP
         args.cgroup = cgroup_fd

@@ -115,8 +115,10 @@ def _wait(sync: socket.socket) -> NoReturn:
 
 
 def _begin(sync: socket.socket, message: dict[str, Any], fds: list[int]) -> None:
-    """Become the container. `message` is {"work": JSON of Work, "make_group": whether the cgroup is made here, "fds":
-    what each descriptor is}: "stdio" (three, in order), "cgroup" (files to join by), or the kind of a namespace to enter.
+    """Become the container. `message` is {"work": JSON of Work, "make_group": whether the cgroup is made here, "fds"}.
+
+    "fds" says what each descriptor is: "stdio" (three, in order), "cgroup" (files to join by), or the kind of a
+    namespace to enter.
     """
     recorder = Recorder()
     work = msgspec.json.decode(message["work"], type=Work)

@@ -25,6 +25,7 @@ def fork_child(sync: socket.socket) -> None:
         _take_terminal()
         return
     sync.close()
+    process.close_from(3)  # it never execs, so nothing is closed by itself
     process.set_name("sampan-init")
     process.die_with_parent(signal.SIGKILL)
     os._exit(_serve(child))
