@@ -104,7 +104,7 @@ class Lifetime:
             log.warning("container %s: %s", container.name, warning)
 
     async def _not_started(self, container: Container, error: BaseException) -> None:
-        """Undo; the container is as before, but its `State.Error` says why, in the frame that dockerd puts around it."""
+        """Undo; the container is as before, but its `State.Error` says why, with the words of dockerd around it."""
         record = container.record
         for client in container.take_early():
             client.sock.close()
