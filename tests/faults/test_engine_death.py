@@ -6,6 +6,7 @@ import os
 import select
 import signal
 import socket
+import subprocess
 import threading
 import time
 import urllib.error
@@ -313,3 +314,25 @@ def test_two_engines_do_not_share_a_data_root(boat: Engine) -> None:
     with pytest.raises(AssertionError, match="another engine"):
         other.start()
     assert boat.wait(boat.run("true")) == 0
+
+
+@pytest.mark.parametrize("moment", [0.0, 0.2])
+def test_engine_killed_during_a_build(boat: Engine, moment: float) -> None:
+    context = boat.directory / "context"
+    context.mkdir()
+    (context / "Dockerfile").write_text("FROM busybox\nRUN sleep 1000\n")
+    build = subprocess.Popen(
+        ["docker", "build", str(context)], env=boat.environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    with build:
+        assert build.stdout is not None
+        while b"Running in" not in build.stdout.readline():
+            pass
+        threading.Event().wait(moment)  # not for anything: to be killed at another point of the step's start
+        boat.kill()
+    boat.start()
+    assert boat.ask("GET", "/containers/json?all=1") == [] and not cgroups(boat)
+    assert not list((boat.exec_root / "containers").iterdir())
+    assert not list((boat.data_root / "containers").iterdir())
+    (context / "Dockerfile").write_text("FROM busybox\nRUN echo again\n")
+    assert "again" in boat.docker("build", str(context)).stdout
