@@ -57,10 +57,10 @@ def serve(
     `warm(rounds)` runs here, often enough for the interpreter to specialise code; `prepare()` in each spare, to do
     ahead what needs no request.
     """
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C at the engine's terminal is the engine's to handle
     if warm is not None:
         warm(_WARM_ROUNDS)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     gc.collect()
     gc.freeze()
     gc.disable()

@@ -9,8 +9,9 @@ import encodings.idna
 import encodings.utf_8  # codecs are looked up by name on first use: too late inside a container
 
 from sampan.jobs import forkserver
-from sampan.linux import capability
-from sampan.shim import start, warm
+from sampan.linux import capability, process
+from sampan.shim import start
+from sampan.shim.rehearsal import rehearse
 
 JOBS: dict[str, forkserver.Job] = {"shim": start.run}
 
@@ -18,7 +19,12 @@ _WARMED = (encodings.idna, encodings.utf_8, capability)
 
 
 def main() -> None:
-    forkserver.main(JOBS, bound=False, spares=2, warm=warm.warm, prepare=start.prepare)
+    """Nobody may look into what is forked here until it has become a user's program: non-dumpable is inherited
+    (CVE-2016-9962). So is the name; what is set once here is not written again in every shim.
+    """
+    process.set_name("sampan-shim")
+    process.prctl(process.PR_SET_DUMPABLE, 0)
+    forkserver.main(JOBS, bound=False, spares=2, warm=rehearse, prepare=start.prepare)
 
 
 if __name__ == "__main__":

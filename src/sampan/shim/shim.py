@@ -83,16 +83,23 @@ class Shim:
 
     def serve(self, ended: list[int]) -> None:
         """Until the container has ended and its clients have everything. `ended`: children that end about now."""
-        for pid in ended:
-            self._reap_later(pid)
-        self._loop.watch(self._listener.fileno(), READ, lambda events: self._accept())
-        self._watch_control(self._control[0])
-        self._loop.watch(self._pidfd, READ, lambda events: self._loop.stop())
+        self.watch(ended)
         self._loop.run()
         stdios = self._end()
         while any(stdio.has_clients for stdio in stdios):
             if not self._loop.run_once(_LINGER):
                 break
+
+    def watch(self, ended: list[int]) -> None:
+        for pid in ended:
+            self._reap_later(pid)
+        self._loop.watch(self._listener.fileno(), READ, lambda events: self._accept())
+        self._watch_control(self._control[0])
+        self._loop.watch(self._pidfd, READ, lambda events: self._loop.stop())
+
+    def turn(self) -> bool:
+        """Serve what is ready now. False when nothing was."""
+        return self._loop.run_once(0)
 
     def _reap_later(self, pid: int) -> None:
         pidfd = os.pidfd_open(pid)

@@ -50,12 +50,7 @@ _READY: list[Ready] = []  # of this process alone: filled by `prepare`, taken by
 
 
 def prepare() -> None:
-    """A spare of the launcher becomes a shim that waits; its child, which returns, is the starter.
-
-    Nobody may look into any of them: they stay non-dumpable (CVE-2016-9962).
-    """
-    process.set_name("sampan-shim")
-    process.prctl(process.PR_SET_DUMPABLE, 0)
+    """A spare of the launcher becomes a shim that waits; its child, which returns, is the starter."""
     ours, theirs = wire.pair()
     starter = os.fork()
     if starter != 0:

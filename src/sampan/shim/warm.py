@@ -35,7 +35,7 @@ def warm(rounds: int) -> None:
         identity.last_cap()
         setup = Setup("i", "/d", True, False, Log("/l"), clients=[ClientOptions(True, True, True, False)])
         msgspec.convert(msgspec.to_builtins(setup), Setup)
-        msgspec.to_builtins(Started(1, now(), 1, "", []))
+        msgspec.convert(msgspec.to_builtins(Started(1, now(), 1, "", [])), Started)
         msgspec.json.encode(Exit(0, now()))
         msgspec.convert(msgspec.to_builtins(ExecRequest("e", work.spec.process)), ExecRequest)
 
