@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 from lesson import Lesson, stop_engine
 
 TITLE = "Clean"
@@ -13,8 +15,7 @@ cgroups. The engine has them in its list and sweeps at its start, should it have
 
 def tell(lesson: Lesson) -> None:
     page, show = lesson.page, lesson.shell.show
-    ids = lesson.shell.ask("sampan ps -aq --no-trunc").split()
-    lesson.watch.marks |= set(ids)
+    lesson.watch.marks |= set(re.findall(r"\b[0-9a-f]{64}\b", lesson.shell.ask("sampan ps -aq --no-trunc")))
     result = show("sampan rm web hog deaf polite")
     left = lesson.shell.ask("sampan ps -aq")
     page.claim("no container is left", result.status == 0 and (left == "" or not lesson.own), left)

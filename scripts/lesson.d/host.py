@@ -113,14 +113,21 @@ def remove_cgroups(name: str) -> None:
             os.rmdir(path)
 
 
+def remove_network(bridge: str) -> None:
+    """The bridge and the nft table of an engine that could not do it itself."""
+    if bridge in _devices():
+        subprocess.run(["ip", "link", "del", bridge])
+    for table in _nft_tables():
+        if table.endswith(f"_{bridge}"):
+            subprocess.run(["nft", f"delete {table}"])
+
+
 def _devices() -> list[str]:
     return os.listdir("/sys/class/net")
 
 
 def _nft_tables() -> list[str]:
-    if not Path("/usr/sbin/nft").exists():
-        return []
-    return subprocess.run(["/usr/sbin/nft", "list", "tables"], capture_output=True, text=True).stdout.splitlines()
+    return subprocess.run(["nft", "list", "tables"], check=True, capture_output=True, text=True).stdout.splitlines()
 
 
 def _files() -> Iterator[str]:

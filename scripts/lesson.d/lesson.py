@@ -109,7 +109,7 @@ def stop_engine(lesson: Lesson) -> int:
 def sweep(lesson: Lesson) -> None:
     """Whatever happened: no container, engine or file of the lesson stays."""
     if lesson.engine is None or lesson.engine.poll() is None:
-        lesson.shell.ask(f"sampan rm -f {' '.join(CONTAINERS)}")
+        lesson.shell.ask("sampan rm -f $(sampan ps -aq)" if lesson.own else f"sampan rm -f {' '.join(CONTAINERS)}")
     if lesson.engine is not None and lesson.engine.poll() is None:
         stop_engine(lesson)
     lesson.watch.close()
@@ -117,6 +117,7 @@ def sweep(lesson: Lesson) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(int(process.split()[-1]), signal.SIGKILL)
     host.remove_cgroups(BRIDGE)
+    host.remove_network(BRIDGE)
     shutil.rmtree(lesson.directory, ignore_errors=True)
 
 
