@@ -7,6 +7,7 @@ container can change is ever resolved between check and use (CVE-2021-30465). Ke
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 
 from sampan.linux import libc
@@ -109,18 +110,18 @@ def overlay(lower: list[str], upper: str | None = None, work: str | None = None,
     """A detached overlay mount; `lower` is topmost first, at most 500. Returns its fd.
 
     Renamed directories are copied, and files wholly: what redirect_dir and metacopy leave in an upper directory means
-    nothing in another stack of layers. One `lowerdir+` per layer needs Linux 6.5; before, see `_overlay_by_fd`.
+    nothing in another stack of layers. One `lowerdir+` per layer needs Linux 6.5; an older kernel refuses it, some at
+    once and some only when it mounts: see `_overlay_by_fd`.
     """
     filesystem = Filesystem("overlay")
     try:
-        filesystem.set("lowerdir+", lower[0])
-    except OSError:
-        filesystem.close()
-        return _overlay_by_fd(lower, upper, work, attributes)
-    try:
-        for directory in lower[1:]:
+        for directory in lower:
             filesystem.set("lowerdir+", directory)
         return _mount_overlay(filesystem, upper, work, attributes)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return _overlay_by_fd(lower, upper, work, attributes)
     finally:
         filesystem.close()
 
