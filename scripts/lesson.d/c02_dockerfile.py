@@ -18,7 +18,7 @@ network. When its program ends with 0, what it wrote on top becomes the new laye
 are written into a layer by directory descriptors that never leave it, whatever symbolic links the layer or the archive
 has in store for them.
 """
-BUILDS = r"^Step |^ ---> Using cache|^Fetched |^Success|\berror"
+BUILDS = r"^Step |^ ---> Using cache|^Fetched |^Success|^[Ee]rror"
 """Of a build's output: the steps, not what apt-get says in them."""
 
 

@@ -11,7 +11,7 @@ MAX_WIDTH = 100
 SHOWN_LINES = 12
 """Of one command's output; more is cut in the middle."""
 
-COLOURS = {"title": "1;36", "command": "1", "output": "2", "true": "32", "false": "1;31", "note": "33"}
+COLOURS = {"title": "1;36", "command": "1", "output": "0", "true": "32", "false": "1;31", "note": "33"}
 
 
 class Page:
