@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from sampan.jobs.client import ForkServer
-from sampan.linux.cgroup import detect
+from sampan.linux.cgroup import detect, prune
 from sampan.oci import runtime as oci
 from sampan.shim.client import ShimClient
 from sampan.shim.messages import AttachedClient, ClientOptions, ExecRequest, Log, Overlay, StartRequest
@@ -166,6 +166,4 @@ async def box() -> AsyncIterator[Box]:
             await made.exited()
         launcher.close()
         shutil.rmtree(directory)
-        for hierarchy in Path("/sys/fs/cgroup").iterdir():
-            if (hierarchy / parent).is_dir():
-                (hierarchy / parent).rmdir()
+        prune(detect().without_v2(), parent)
