@@ -92,7 +92,8 @@ class Box:
         start = StartRequest(
             id="box", directory=str(self.directory / "run"), spec=spec,
             rootfs=Overlay([str(self.root)], str(self.directory / "upper"), str(self.directory / "work")),
-            cgroup_host=msgspec.to_builtins(detect().without_v2()), **{"log": Log(str(self.directory / "log.json")), **request},
+            cgroup_host=msgspec.to_builtins(detect().without_v2()),
+            **{"log": Log(str(self.directory / "log.json")), **request},
         )
         clients = [client] if client else []
         self.shim = await ShimClient.launch(self.launcher, start, None, clients, self.events.put_nowait)

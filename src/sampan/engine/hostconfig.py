@@ -122,6 +122,7 @@ class HostConfig(TypedDict, total=False):
     StorageOpt: Strings | None
     Sysctls: Strings | None
     Tmpfs: Strings | None
+    TimensMode: str
     UTSMode: str
     Ulimits: list[_Ulimit] | None
     UsernsMode: str

@@ -131,7 +131,7 @@ def _host_config(values: Values, console_size: tuple[int, int]) -> dict[str, Any
         "ReadonlyRootfs": values.on("read-only"),
         "SecurityOpt": options,
         "UTSMode": check_mode("uts", values.text("uts"), ("host",), ()),
-        "UsernsMode": check_mode("userns", values.text("userns"), ("host",), ()),
+        "UsernsMode": check_mode("userns", values.text("userns"), ("host", "private"), ()),
         "Isolation": values.text("isolation"),
         "CgroupParent": values.text("cgroup-parent"),
         "CpusetCpus": values.text("cpuset-cpus"),
@@ -147,6 +147,8 @@ def _host_config(values: Values, console_size: tuple[int, int]) -> dict[str, Any
     }
     host |= {name: values.number(key) for key, name in NUMBERS.items()}
     host |= {name: values.objects(key) for key, name in DEVICE_LISTS.items()}
+    if values.text("timens"):  # ours: Docker has no word for it
+        host["TimensMode"] = check_mode("timens", values.text("timens"), ("host", "private"), ())
     return host | _optional(values)
 
 
