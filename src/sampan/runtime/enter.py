@@ -1,9 +1,14 @@
 """One more process in a running container: exec.
 
-The shim clones a child that is born in the container's pid namespace (setns of the pid namespace decides where
-children are born) and in its cgroup; the child enters the other namespaces through the init's pidfd, all at once.
-It is visible to the container from its birth: it inherits the shim's being non-dumpable, so nobody inside can look
-into it before it has become the user's program (CVE-2016-9962).
+    shim            joining process                    program
+      │ fork ────────────▶│ cgroup, namespaces by the init's pidfd, terminal
+      │                   │ clone3(PARENT) ───────────────▶│ born in the container's pid namespace
+      │◀─ {"born"} pidfd ─┤ ends                           │ user, capabilities, seccomp, execve
+      │◀─ end of file, or {"error"} ───────────────────────┤
+
+What joins is not in the container's pid namespace, so nobody inside sees it; what goes on is born there with nothing of
+the host: its root and its descriptors are the container's. A process with CAP_SYS_PTRACE inside may look into it
+all the same; others may not, because it inherits the shim's being non-dumpable (CVE-2016-9962).
 """
 
 from __future__ import annotations
@@ -12,6 +17,8 @@ import os
 import socket
 from dataclasses import dataclass
 
+from sampan.errors import Internal, from_message
+from sampan.jobs import channel as wire
 from sampan.linux import clone, paths, process, userns
 from sampan.linux.cgroup import Group
 from sampan.oci import runtime as oci
@@ -20,12 +27,15 @@ from sampan.runtime.devices import OpenConsole, open_pty
 from sampan.runtime.kernel import JoinCgroup
 from sampan.runtime.operation import Operation, Stage
 
-_ALWAYS = clone.NEWNS | clone.NEWUTS | clone.NEWIPC | clone.NEWNET | clone.NEWCGROUP
+_ALWAYS = clone.NEWPID | clone.NEWNS | clone.NEWUTS | clone.NEWIPC | clone.NEWNET | clone.NEWCGROUP
 
 
 @dataclass(frozen=True)
 class EnterNamespaces:
-    """setns(2) by the init's pidfd: all namespaces in one call. The root and cwd become the container's."""
+    """setns(2) by the init's pidfd: all namespaces in one call. The root and cwd become the container's.
+
+    The pid namespace is where children will be born; the caller stays where it is.
+    """
 
     pidfd: int
     flags: int
@@ -57,6 +67,31 @@ class OpenTerminal:
             process.set_window_size(self.console.master, self.console.height, self.console.width)
 
 
+@dataclass(frozen=True)
+class BeBornInside:
+    """Fork into the pid namespace that was joined. The child, our parent's, goes on; we say who it is, and end.
+
+    It takes with it what `setup` still needs, and no other descriptor.
+    """
+
+    sync: socket.socket
+    setup: init.ProcessSetup
+
+    def describe(self) -> str:
+        return "be born in the container's pid namespace"
+
+    def apply(self, stage: Stage) -> None:
+        console = self.setup.console
+        terminal = [console.master, console.peer] if console is not None else []
+        process.close_all_but(
+            [self.sync.fileno(), stage.root, *self.setup.stdio, *terminal, self.setup.user_namespace]
+        )
+        pid, pidfd = clone.clone3(clone.PARENT)
+        if pid != 0:
+            wire.send(self.sync, {"born": pid}, [pidfd])
+            os._exit(0)
+
+
 @dataclass
 class Joined:
     """A process that was put into a container, its program running."""
@@ -71,7 +106,6 @@ def start(
     spec: oci.Process, init_pidfd: int, init_pid: int, group: Group, stdio: init.Stdio, seccomp: str = ""
 ) -> Joined:
     """Run `spec` in the container whose process 1 is `init_pid`. Raises StartFailed; nothing is left then."""
-    pid_namespace = os.open(f"/proc/{init_pid}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     join_fds = group.open_join_fds()
     try:
         console = _console(spec)
@@ -90,13 +124,29 @@ def start(
             setup.uid_map = userns.read_map(init_pid, "uid_map")
 
         def child(sync: socket.socket) -> None:
-            init.run(sync, work, setup)
+            init.run(sync, [*work, BeBornInside(sync, setup)], setup)
 
-        pid, pidfd, sync = newborn.clone_child(0, pid_namespace, group.open_v2_fd(), child)
+        joining, pidfd, sync = newborn.clone_child(0, -1, group.open_v2_fd(), child)
     finally:
-        os.close(pid_namespace)
         container.close(join_fds)
-    return _await(pid, pidfd, sync)
+    with sync:
+        pid, pidfd = _born(joining, pidfd, sync)
+        return _await(pid, pidfd, sync)
+
+
+def _born(joining: int, joining_pidfd: int, sync: socket.socket) -> tuple[int, int]:
+    """(pid, pidfd) of the process inside. The joining one's exit is taken. Raises the error it reports."""
+    try:
+        received = wire.receive(sync)
+        if received is None:
+            raise Internal("the process that joins the container ended without a word (was it killed?)")
+        message, fds = received
+        if "error" in message:
+            raise from_message(message["error"])
+        return int(message["born"]), fds[0]
+    finally:
+        newborn.kill(joining_pidfd)
+        os.waitpid(joining, 0)
 
 
 def _await(pid: int, pidfd: int, sync: socket.socket) -> Joined:
@@ -107,8 +157,6 @@ def _await(pid: int, pidfd: int, sync: socket.socket) -> Joined:
         newborn.kill(pidfd)
         os.waitpid(pid, 0)
         raise
-    finally:
-        sync.close()
 
 
 def _console(spec: oci.Process) -> OpenConsole | None:
