@@ -20,7 +20,7 @@ def in_box(test: Callable[[Box], Awaitable[None]]) -> None:
 
 
 def test_cve_2016_9962_who_may_trace_finds_nothing_of_the_host_in_what_joins(tmp_path: Path) -> None:
-    """With --cap-add SYS_PTRACE non-dumpable protects nothing: what can be looked into must hold nothing of the host."""
+    """With --cap-add SYS_PTRACE non-dumpable protects nothing: what can be seen holds nothing of the host."""
     marker = tmp_path / "of-the-host"
     marker.write_text("")
     every = [*CAPABILITIES, "CAP_SYS_PTRACE"]

@@ -129,16 +129,32 @@ def _set_up_log(level: str) -> None:
     logging.basicConfig(stream=sys.stderr, level=name, format=form, datefmt="%Y-%m-%dT%H:%M:%S")
 
 
-def _write_pidfile(path: str) -> None:
+def _write_pidfile(path: str) -> int:
+    """Write it, and hold a lock on it as long as we live: a number says little, it is soon another process's, or a
+    zombie's. Returns the descriptor that holds the lock.
+    """
+    import fcntl
+
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            old = os.read(fd, 32).decode("ascii", "replace").strip()
+            os.close(fd)
+            raise CommandFailed(f"{path} names process {old}, which runs: stop it, or use another file") from None
+        if _is_at(fd, path):
+            os.truncate(fd, 0)
+            os.write(fd, f"{os.getpid()}\n".encode())
+            return fd
+        os.close(fd)  # removed by the one who held it until now
+
+
+def _is_at(fd: int, path: str) -> bool:
     try:
-        with open(path, encoding="ascii") as file:
-            old = file.read(32).strip()
+        return os.path.samestat(os.fstat(fd), os.stat(path))
     except FileNotFoundError:
-        old = ""
-    if old.isdigit() and int(old) != os.getpid() and os.path.isdir(f"/proc/{old}"):
-        raise CommandFailed(f"{path} names process {old}, which runs: stop it, or remove the file")
-    with open(path, "w", encoding="ascii") as file:
-        file.write(f"{os.getpid()}\n")
+        return False
 
 
 def run(invocation: Invocation) -> int:
