@@ -18,7 +18,10 @@ import pytest
 from sampan.cli.main import main
 
 DOCKER = shutil.which("docker")
-pytestmark = pytest.mark.skipif(DOCKER is None, reason="needs the docker command")
+pytestmark = [
+    pytest.mark.skipif(DOCKER is None, reason="needs the docker command"),
+    pytest.mark.docker_client("28"),  # another version sends other members
+]
 
 SAME = r"""
 create busybox

@@ -54,7 +54,7 @@ def test_steps_of_the_start_are_recorded() -> None:
     async def test(made: Box) -> None:
         shim = await made.start(["true"])
         names = [step.name for step in shim.report.steps]
-        assert names[:2] == ["Cgroup", "Plan"]
+        assert names[0] == "Cgroup" and "Plan" in names
         assert "MountOverlay" in names and names[-1] == "EnterRoot"
         await made.exited()
 
