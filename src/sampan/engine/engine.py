@@ -8,6 +8,7 @@ import os
 import resource
 
 from sampan.build.builder import Builder
+from sampan.engine import cgroup_parent
 from sampan.engine.builds import Builds
 from sampan.engine.containers import Containers
 from sampan.engine.context import Context
@@ -78,8 +79,12 @@ class Engine:
         )
 
     async def start(self) -> None:
-        """Start the helpers, find what runs, bring up the network. Raises Conflict for an address range in use."""
+        """Start the helpers, find what runs, bring up the network.
+
+        Raises Conflict for an address range or a cgroup parent in use, InvalidArgument for a parent that is none.
+        """
         os.umask(0o022)
+        self._hold_cgroup_parent()
         self.launcher.start()
         self.worker.start()
         _raise_file_limit()
@@ -94,6 +99,13 @@ class Engine:
             log.warning("%s", problem)
         gc.collect()
         gc.freeze()  # what is here now stays: no collection needs to look at it again
+
+    def _hold_cgroup_parent(self) -> None:
+        try:
+            self._cgroup_parent = cgroup_parent.hold(self.context.cgroups, self.options.cgroup_parent)
+        except BaseException:
+            self.state.close()
+            raise
 
     async def _sweep_images(self) -> None:
         store = self.context.store
@@ -112,6 +124,7 @@ class Engine:
         self.worker.close()
         if not running:
             cgroup.prune(self.context.cgroups, self.options.cgroup_parent)
+        os.close(self._cgroup_parent)  # only now: nobody may take what we are about to remove
         self.state.close()
 
 

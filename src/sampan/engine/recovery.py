@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from sampan.engine import lifecycle, networking, record, remains, restart, stop
+from sampan.engine import cgroup_parent, lifecycle, networking, record, remains, restart, stop
 from sampan.engine.container import Container
 from sampan.engine.context import KIND, Context
 from sampan.engine.execs import EXITED, RUNNING, ExecTable
@@ -178,14 +178,7 @@ class Recovery:
     def _sweep_cgroups(self, known: set[str]) -> None:
         """Groups below our parent that no container of ours has: their processes are ended. In a thread."""
         parent = self._ctx.options.cgroup_parent.strip("/")
-        roots = {*self._ctx.cgroups.v1.values(), self._ctx.cgroups.v2} - {""}
-        found: set[str] = set()
-        for root in roots:
-            try:
-                found |= {entry.name for entry in os.scandir(f"{root}/{parent}") if entry.is_dir(follow_symlinks=False)}
-            except FileNotFoundError:
-                continue
-        for name in found - known:
+        for name in cgroup_parent.groups(self._ctx.cgroups, parent) - known:
             log.warning("cgroup %s/%s belongs to no container: removed", parent, name)
             try:
                 remains.end(self._ctx.cgroups, f"{parent}/{name}")

@@ -1,0 +1,53 @@
+"""The cgroup below which an engine's containers are: its own, or it would take another's containers for remains."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+
+from sampan.errors import Conflict
+from sampan.linux.cgroup import Host
+from sampan.linux.cgroup.cgroupfs import check_path
+
+_GROUP = re.compile(r"[0-9a-f]{64}")
+
+
+def hold(host: Host, parent: str) -> int:
+    """Take `parent` for this engine, until the descriptor that is returned is closed; the kernel does so at its end.
+
+    Raises InvalidArgument for the top of the hierarchies and for what is no path, Conflict when another engine has it.
+    """
+    name = check_path(parent)
+    directory = f"{_hierarchy(host)}/{name}"
+    while True:
+        os.makedirs(directory, exist_ok=True)
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(fd), os.stat(directory)):
+                return fd
+        except FileNotFoundError:
+            pass  # removed by the engine that held it until now
+        except BlockingIOError as error:
+            os.close(fd)
+            raise Conflict(
+                f"another engine's containers are below the cgroup {name}: give this one a --cgroup-parent of its own"
+            ) from error
+        os.close(fd)
+
+
+def groups(host: Host, parent: str) -> set[str]:
+    """The names below `parent` that are containers' ids, in any hierarchy. Others were made by somebody else."""
+    found: set[str] = set()
+    for root in {*host.v1.values(), host.v2} - {""}:
+        try:
+            found |= {name for name in os.listdir(f"{root}/{check_path(parent)}") if _GROUP.fullmatch(name)}
+        except FileNotFoundError:
+            continue
+    return found
+
+
+def _hierarchy(host: Host) -> str:
+    """Any will do but cpuset (v1), where a group made without its settings is of no use to those below it."""
+    return next((root for name, root in host.v1.items() if name != "cpuset"), host.v2)
