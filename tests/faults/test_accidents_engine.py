@@ -56,6 +56,17 @@ def test_an_engine_does_not_end_containers_of_another_below_the_same_cgroup(boat
     assert boat.state(id)["Running"]
 
 
+def test_an_engine_does_not_sweep_the_runs_of_another(boat: Engine, other: Engine) -> None:
+    id = boat.run("sleep", "1000")
+    other.cgroup_parent += "-other"
+    other.arguments = ["--exec-root", str(boat.exec_root)]
+    with pytest.raises(AssertionError, match=f"another engine uses {boat.exec_root} as its exec root"):
+        other.start()
+    boat.kill()
+    boat.start()
+    assert boat.state(id)["Running"]
+
+
 def test_a_starting_engine_leaves_groups_that_are_no_containers(boat: Engine) -> None:
     boat.stop()
     group = Path("/sys/fs/cgroup/pids") / boat.cgroup_parent / "machine"

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 
-from sampan.errors import Conflict
+from sampan.engine import claim
 from sampan.linux.cgroup import Host
 from sampan.linux.cgroup.cgroupfs import check_path
 
@@ -19,22 +18,10 @@ def hold(host: Host, parent: str) -> int:
     Raises InvalidArgument for the top of the hierarchies and for what is no path, Conflict when another engine has it.
     """
     name = check_path(parent)
-    directory = f"{_hierarchy(host)}/{name}"
-    while True:
-        os.makedirs(directory, exist_ok=True)
-        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(fd), os.stat(directory)):
-                return fd
-        except FileNotFoundError:
-            pass  # removed by the engine that held it until now
-        except BlockingIOError as error:
-            os.close(fd)
-            raise Conflict(
-                f"another engine's containers are below the cgroup {name}: give this one a --cgroup-parent of its own"
-            ) from error
-        os.close(fd)
+    return claim.take(
+        f"{_hierarchy(host)}/{name}",
+        f"another engine's containers are below the cgroup {name}: give this one a --cgroup-parent of its own",
+    )
 
 
 def groups(host: Host, parent: str) -> set[str]:

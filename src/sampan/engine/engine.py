@@ -8,7 +8,7 @@ import os
 import resource
 
 from sampan.build.builder import Builder
-from sampan.engine import cgroup_parent
+from sampan.engine import cgroup_parent, claim
 from sampan.engine.builds import Builds
 from sampan.engine.containers import Containers
 from sampan.engine.context import Context
@@ -50,6 +50,7 @@ class Engine:
             raise
 
     def _wire(self, options: Options) -> None:
+        self._claimed: list[int] = []
         self.launcher = ForkServer("sampan.shim.launcher")
         self.worker = ForkServer("sampan.engine.worker")
         self.events = Events()
@@ -81,10 +82,11 @@ class Engine:
     async def start(self) -> None:
         """Start the helpers, find what runs, bring up the network.
 
-        Raises Conflict for an address range or a cgroup parent in use, InvalidArgument for a parent that is none.
+        Raises Conflict for an address range, an exec root or a cgroup parent in use, InvalidArgument for a parent that
+        is none.
         """
         os.umask(0o022)
-        self._hold_cgroup_parent()
+        self._claim()
         self.launcher.start()
         self.worker.start()
         _raise_file_limit()
@@ -100,9 +102,11 @@ class Engine:
         gc.collect()
         gc.freeze()  # what is here now stays: no collection needs to look at it again
 
-    def _hold_cgroup_parent(self) -> None:
+    def _claim(self) -> None:
+        runs, parent = str(self.options.runs), self.options.cgroup_parent
         try:
-            self._cgroup_parent = cgroup_parent.hold(self.context.cgroups, self.options.cgroup_parent)
+            self._claimed.append(claim.take(runs, f"another engine uses {self.options.exec_root} as its exec root"))
+            self._claimed.append(cgroup_parent.hold(self.context.cgroups, parent))
         except BaseException:
             self.state.close()
             raise
@@ -124,7 +128,8 @@ class Engine:
         self.worker.close()
         if not running:
             cgroup.prune(self.context.cgroups, self.options.cgroup_parent)
-        os.close(self._cgroup_parent)  # only now: nobody may take what we are about to remove
+        for fd in self._claimed:  # only now: nobody may take what we are about to remove
+            os.close(fd)
         self.state.close()
 
 
