@@ -196,8 +196,9 @@ def _split(request: StartRequest, network: bool, clients: Sequence[AttachedClien
     host = msgspec.convert(request.cgroup_host, Host)
     work = Work(request.spec, request.rootfs, request.directory, host, request.seccomp, request.init)
     tty = bool(request.spec.process and request.spec.process.terminal)
+    path = request.spec.linux.cgroups_path if request.spec.linux else ""
     setup = Setup(
-        request.id, request.directory, is_usual(work, ["network"] if network else []), tty, request.log,
+        request.id, request.directory, host, path, is_usual(work, ["network"] if network else []), tty, request.log,
         request.open_stdin, request.stdin_once, network, [client.options for client in clients],
     )
     return {"setup": msgspec.to_builtins(setup), "work": msgspec.json.encode(work).decode()}

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from sampan.linux.cgroup import Host
 from sampan.oci import runtime as oci
 from sampan.runtime.rootfs import Directory, Overlay, Rootfs
 
@@ -76,6 +77,8 @@ class Setup(msgspec.Struct):
 
     id: str
     directory: str
+    cgroup_host: Host
+    cgroup_path: str
     usual: bool
     tty: bool
     log: Log | None = None

@@ -14,6 +14,7 @@ import msgspec
 
 from sampan.jobs import channel as wire
 from sampan.linux import process
+from sampan.linux.cgroup import Host
 from sampan.shim.log import now
 from sampan.shim.messages import ClientOptions, Log, Setup, Started
 from sampan.shim.shim import Shim
@@ -40,9 +41,10 @@ def _play() -> None:
     listener, nobody = socket.socketpair()  # a socket on which nothing happens
     output, writing = os.pipe()
     errors, _ = os.pipe()
-    setup = Setup("i", "/d", True, False, Log("/dev/null"), clients=[ClientOptions(True, True, True, False)])
+    host, options = Host("v1", {"cpu": "/c"}), ClientOptions(True, True, True, False)
+    setup = Setup("i", "/d", host, "a/b", True, False, Log("/dev/null"), clients=[options])
     started = Started(os.getpid(), now(), 1, "{}", [])
-    message = {"setup": setup, "work": "", "started": started, "reap": []}
+    message = {"setup": setup, "started": started, "reap": []}
     fds = [
         control.fileno(), os.open("/", os.O_RDONLY), os.pidfd_open(os.getpid()), listener.fileno(),
         os.open("/dev/null", os.O_WRONLY), output, errors, attached.fileno(),

@@ -13,9 +13,8 @@ import msgspec
 from sampan.errors import InvalidArgument, SampanError, to_message
 from sampan.jobs import channel as wire
 from sampan.linux import process
-from sampan.linux.cgroup import stats
+from sampan.linux.cgroup import Group, stats
 from sampan.runtime import container
-from sampan.runtime.newborn import Work
 from sampan.shim.execs import Execs, reap, resize
 from sampan.shim.log import LogFile, now
 from sampan.shim.loop import BROKEN, READ, Loop
@@ -55,14 +54,13 @@ def keep(starter_sock: socket.socket, starter: int) -> NoReturn:
 class Shim:
     """A running container, as the starter handed it over.
 
-    `work` is the JSON of the container's Work, decoded only when it is needed. The engines' connections are
-    `control`: the one that asked for the start, and any that came later. Descriptors, in order: control, run
-    directory, init's pidfd, listener, then those there are of console, log, stdin, stdout, stderr; then the clients.
+    The engines' connections are `control`: the one that asked for the start, and any that came later. Descriptors, in
+    order: control, run directory, init's pidfd, listener, then those there are of console, log, stdin, stdout, stderr;
+    then the clients.
     """
 
     def __init__(self, message: dict[str, Any], fds: list[int]) -> None:
         self._setup = setup = msgspec.convert(message["setup"], Setup)
-        self._work: str = message["work"]
         self._started = msgspec.convert(message["started"], Started)
         self._loop = Loop()
         self._control = [socket.socket(fileno=fds.pop(0))]
@@ -76,10 +74,10 @@ class Shim:
         pipes = Pipes((-1, -1, -1), stdin, stdout, stderr)
         clients = [(socket.socket(fileno=fd), options) for fd, options in zip(fds, setup.clients, strict=True)]
         self._stdio = Stdio(self._loop, pipes, console, setup.stdin_once, log, clients)
-        self._execs = Execs(self._loop, lambda: container.open_group(self._decoded()), self._tell)
+        self._execs = Execs(self._loop, self._group, self._tell)
 
-    def _decoded(self) -> Work:
-        return msgspec.json.decode(self._work, type=Work)
+    def _group(self) -> Group:
+        return Group.open(self._setup.cgroup_host, self._setup.cgroup_path)
 
     def serve(self, ended: list[int]) -> None:
         """Until the container has ended and its clients have everything. `ended`: children that end about now."""
@@ -116,7 +114,7 @@ class Shim:
         self._loop.forget(self._pidfd)
         status = reap(self._started.pid)
         self._stdio.drain()
-        group = container.open_group(self._decoded())
+        group = self._group()
         memory = stats.memory_events(group.paths())
         killed_by = status - 128 if status > 128 else 0
         end = Exit(status, now(), killed_by, memory.oom_kills > 0, memory.limit_hits > 0)

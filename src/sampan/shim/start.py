@@ -77,7 +77,7 @@ def run(channel: Channel, args: dict[str, Any], fds: list[int]) -> dict[str, Any
     micros = (time.perf_counter_ns() - begin) // 1000
     started = msgspec.to_builtins(Started(running.pid, now(), micros, running.report, running.warnings))
     wire.send(channel.sock, {"started": started}, [running.pidfd])
-    handed = {"setup": args["setup"], "work": args["work"], "started": started, "reap": start.ended}
+    handed = {"setup": args["setup"], "started": started, "reap": start.ended}
     wire.send(ready.keeper, handed, [channel.sock.fileno(), directory, *start.near(running), *fds])
     channel.sock.close()
     return {}

@@ -33,7 +33,8 @@ def warm(rounds: int) -> None:
         assert work.spec.process is not None
         identity.final_sets(work.spec.process.capabilities)
         identity.last_cap()
-        setup = Setup("i", "/d", True, False, Log("/l"), clients=[ClientOptions(True, True, True, False)])
+        client = ClientOptions(True, True, True, False)
+        setup = Setup("i", "/d", work.host, "a/b", True, False, Log("/l"), clients=[client])
         msgspec.convert(msgspec.to_builtins(setup), Setup)
         msgspec.convert(msgspec.to_builtins(Started(1, now(), 1, "", [])), Started)
         msgspec.json.encode(Exit(0, now()))
