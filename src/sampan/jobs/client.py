@@ -151,6 +151,7 @@ class ForkServer:
         """
         for _ in range(_TRIES):
             running = self.spawn(job, args, fds)
+            asked = self._sock
             try:
                 received = await running.receive()
             except BaseException:
@@ -160,7 +161,8 @@ class ForkServer:
             if received is not None or running.pid:
                 return running, received
             running.close()
-            self._forget()
+            if self._sock is asked:  # else another caller was faster: the new server has his request
+                self._forget()
         raise Unavailable(f"{self._module} does not stay alive; its output is in the engine's log")
 
     async def run(
