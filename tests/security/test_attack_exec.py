@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import signal
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from tests.shim_fixture import CAPABILITIES, Box, box
+from tests.shim_fixture import CAPABILITIES, Box, box, make_process
 
+from sampan.errors import SampanError
 from sampan.oci import runtime as oci
+from sampan.shim.messages import ExecRequest
 
 
 def in_box(test: Callable[[Box], Awaitable[None]]) -> None:
@@ -38,3 +44,39 @@ def test_cve_2016_9962_who_may_trace_finds_nothing_of_the_host_in_what_joins(tmp
         assert await made.exec(["cat", "/tmp/seen"]) == (0, "")
 
     in_box(test)
+
+
+def test_whatever_of_an_exec_is_killed_the_container_can_end() -> None:
+    """Process 1 ends after all of its pid namespace; an exec's process that nobody reaps would keep it for ever."""
+
+    async def test(made: Box) -> None:
+        started = await made.start(["sleep", "1000"])
+        shim = parent(started.pid)
+        stop = threading.Event()
+        killer = threading.Thread(target=kill_children, args=(shim, started.pid, stop))
+        killer.start()
+        try:
+            for number in range(40):
+                with contextlib.suppress(SampanError):
+                    await started.exec(ExecRequest(str(number), make_process(["true"])), None)
+        finally:
+            stop.set()
+            killer.join()
+        started.signal(9)
+        assert (await made.exited())["status"] == 137
+
+    in_box(test)
+
+
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def kill_children(shim: int, init: int, stop: threading.Event) -> None:
+    """SIGKILL for all children of the shim but the container's process 1, as soon as they are seen."""
+    listing = Path(f"/proc/{shim}/task/{shim}/children")
+    while not stop.is_set():
+        for pid in listing.read_text().split():
+            if int(pid) != init:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)

@@ -112,5 +112,17 @@ def die_with_parent(signal_number: int) -> None:
     prctl(PR_SET_PDEATHSIG, signal_number)
 
 
+def children() -> set[int]:
+    """The pids of our children, those included that have ended and wait to be reaped.
+
+    Empty on a kernel that does not list them (CONFIG_PROC_CHILDREN, proc(5)).
+    """
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as file:
+            return {int(pid) for pid in file.read().split()}
+    except FileNotFoundError:
+        return set()
+
+
 def open_pidfd(pid: int) -> int:
     return os.pidfd_open(pid)

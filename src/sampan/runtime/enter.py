@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sampan.errors import Internal, from_message
 from sampan.jobs import channel as wire
@@ -94,12 +94,20 @@ class BeBornInside:
 
 @dataclass
 class Joined:
-    """A process that was put into a container, its program running."""
+    """A process that was put into a container, its program running. `console` is -1 without a terminal."""
 
-    pid: int
-    pidfd: int
-    console: int
-    warnings: list[str]
+    pid: int = -1
+    pidfd: int = -1
+    console: int = -1
+    warnings: list[str] = field(default_factory=list)
+
+    def end(self) -> None:
+        """It did not come that far: kill it, take its exit."""
+        if self.console >= 0:
+            os.close(self.console)
+        if self.pid >= 0:
+            newborn.kill(self.pidfd)
+            os.waitpid(self.pid, 0)
 
 
 def start(
@@ -126,37 +134,51 @@ def start(
         def child(sync: socket.socket) -> None:
             init.run(sync, [*work, BeBornInside(sync, setup)], setup)
 
-        joining, pidfd, sync = newborn.clone_child(0, -1, group.open_v2_fd(), child)
+        others = process.children()
+        joining, joining_pidfd, sync = newborn.clone_child(0, -1, group.open_v2_fd(), child)
     finally:
         container.close(join_fds)
-    with sync:
-        pid, pidfd = _born(joining, pidfd, sync)
-        return _await(pid, pidfd, sync)
-
-
-def _born(joining: int, joining_pidfd: int, sync: socket.socket) -> tuple[int, int]:
-    """(pid, pidfd) of the process inside. The joining one's exit is taken. Raises the error it reports."""
+    joined = Joined()
     try:
-        received = wire.receive(sync)
-        if received is None:
-            raise Internal("the process that joins the container ended without a word (was it killed?)")
-        message, fds = received
-        if "error" in message:
-            raise from_message(message["error"])
-        return int(message["born"]), fds[0]
+        with sync:
+            _follow(sync, joined)
+    except BaseException:
+        joined.end()
+        raise
     finally:
         newborn.kill(joining_pidfd)
         os.waitpid(joining, 0)
+        if joined.pid < 0:
+            _end_nameless(process.children() - others)
+    return joined
 
 
-def _await(pid: int, pidfd: int, sync: socket.socket) -> Joined:
-    try:
-        _, warnings, master = container.await_exec(sync)
-        return Joined(pid, pidfd, master, warnings)
-    except BaseException:
-        newborn.kill(pidfd)
+def _follow(sync: socket.socket, joined: Joined) -> None:
+    """Take in what both processes say, in any order, until the program runs or none is left. Raises their error."""
+    ready, error = False, None
+    while (received := wire.receive(sync)) is not None:
+        message, fds = received
+        if "born" in message:
+            joined.pid, joined.pidfd = int(message["born"]), fds[0]
+        elif "error" in message:
+            error = from_message(message["error"])
+        elif fds:
+            joined.console = fds[0]
+        ready = ready or "ready" in message
+        joined.warnings += message.get("warnings", [])
+    if error is not None:
+        raise error
+    if not ready or joined.pid < 0:
+        raise Internal("the process that joins the container ended without a word (was it killed by the memory limit?)")
+
+
+def _end_nameless(pids: set[int]) -> None:
+    """What joined was killed before it could say who goes on inside: without us nobody would take that one's exit, and
+    process 1 of the container could never end (it waits for all of its namespace, pid_namespaces(7)).
+    """
+    for pid in pids:
+        newborn.kill(os.pidfd_open(pid))
         os.waitpid(pid, 0)
-        raise
 
 
 def _console(spec: oci.Process) -> OpenConsole | None:
