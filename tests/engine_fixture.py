@@ -243,6 +243,8 @@ def engine(*arguments: str, image: bool = True, data_root: Path | None = None) -
     directory = Path(tempfile.mkdtemp(prefix="se-", dir="/tmp"))
     if data_root is not None:
         (directory / "data").symlink_to(data_root)
+    on_tmpfs = Path(tempfile.mkdtemp(prefix="se-", dir="/run"))  # as an engine's exec root usually is
+    (directory / "run").symlink_to(on_tmpfs)
     unique = f"{os.getpid() % 10000}{number}"
     made = Engine(
         directory, f"st{unique}", f"10.{200 + os.getpid() % 50}.{number % 250}.1/24",
@@ -255,6 +257,7 @@ def engine(*arguments: str, image: bool = True, data_root: Path | None = None) -
         yield made
     finally:
         _tear_down(made)
+        shutil.rmtree(on_tmpfs)
 
 
 def _tear_down(made: Engine) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sampan.engine import record as records
+from sampan.engine.berths import Berths
 from sampan.engine.container import Container
 from sampan.engine.events import Events
 from sampan.engine.index import Index
@@ -37,6 +38,7 @@ class Context:
     volumes: Volumes
     networks: Networks
     trash: Trash
+    berths: Berths
     cgroups: Host
     facts: Facts
     seccomp: seccomp.Cache
@@ -57,6 +59,10 @@ class Context:
     def run_directory(self, id: str) -> str:
         """EXEC_ROOT/containers/ID: there while its shim is, and until the engine has taken in how it ended."""
         return f"{self.options.runs}/{id}"
+
+    def files_directory(self, id: str) -> str:
+        """EXEC_ROOT/files/ID: there while it runs."""
+        return f"{self.options.files}/{id}"
 
     def cgroup_path(self, record: Record) -> str:
         """The container's group: below the parent it asked for, or the engine's."""

@@ -132,11 +132,8 @@ def _ports(record: Record) -> list[str]:
 
 def _make_directory(ctx: Context, id: str, top: str) -> None:
     """DATA_ROOT/containers/ID: for root alone, but for `upper`."""
-    directory = ctx.directory(id)
-    os.mkdir(directory, 0o710)
-    os.mkdir(f"{directory}/work", 0o700)
-    os.mkdir(f"{directory}/upper", 0o755)
-    dress_root(f"{directory}/upper", top)
+    ctx.berths.take(ctx.directory(id))
+    dress_root(f"{ctx.directory(id)}/upper", top)
 
 
 def dress_root(upper: str, top: str) -> None:

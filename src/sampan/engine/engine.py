@@ -9,6 +9,7 @@ import resource
 
 from sampan.build.builder import Builder
 from sampan.engine import cgroup_parent, claim
+from sampan.engine.berths import Berths
 from sampan.engine.builds import Builds
 from sampan.engine.containers import Containers
 from sampan.engine.context import Context
@@ -64,6 +65,7 @@ class Engine:
             options=options, state=self.state, events=self.events, index=index, launcher=self.launcher,
             worker=self.worker, store=store, network=BridgeNetwork(options.bridge, options.bip, options.pool_size),
             volumes=self.volumes, networks=self.networks, trash=trash, cgroups=cgroups,
+            berths=Berths(str(options.berths), self.worker),
             facts=facts.read(cgroups), seccomp=seccomp.Cache(str(options.data_root / "seccomp")),
         )
         table = ExecTable(ctx)
@@ -95,6 +97,7 @@ class Engine:
         except BaseException:
             await self.close()
             raise
+        self.context.berths.open()
         if self.context.store.leftovers:
             self._life.soon(self._sweep_images())
         for problem in [*self.context.store.problems, *self.context.network.warnings]:
@@ -123,6 +126,7 @@ class Engine:
         running = any(container.alive for container in self.context.index)
         await self._life.close()
         self.context.trash.close()
+        self.context.berths.close()
         await self.context.network.close(keep=running)
         self.launcher.close()
         self.worker.close()
@@ -142,7 +146,7 @@ def _raise_file_limit() -> None:
 def _make_directories(options: Options) -> None:
     for path, mode in (
         (options.data_root, 0o711), (options.exec_root, 0o755), (options.containers, 0o710), (options.trash, 0o700),
-        (options.runs, 0o700),
+        (options.berths, 0o700), (options.runs, 0o700), (options.files, 0o711),
     ):
         path.mkdir(parents=True, exist_ok=True)
         os.chmod(path, mode)

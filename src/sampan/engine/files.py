@@ -24,7 +24,8 @@ _MAX = 64 << 10
 
 
 def write(directory: str, record: Record, gateway: str) -> None:
-    """Write all three into the container's directory. Raises OutOfSpace, OSError with the path."""
+    """Write all three into the directory, which is made. Raises OutOfSpace, OSError with the path."""
+    os.makedirs(directory, 0o711, exist_ok=True)
     on_host = record.host_config.get("NetworkMode") == "host"
     hostname = str(record.config.get("Hostname") or "")
     _write(f"{directory}/hostname", f"{hostname}\n")

@@ -57,7 +57,7 @@ def file_paths(ctx: Context, record: Record) -> dict[str, str]:
     owner = record.id
     if mode.startswith("container:") and (named := mode.partition(":")[2]) in ctx.index:
         owner = ctx.index.find(named).id
-    return files.paths(ctx.directory(owner))
+    return files.paths(ctx.files_directory(owner))
 
 
 def log_path(ctx: Context, record: Record) -> str:

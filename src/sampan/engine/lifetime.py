@@ -79,7 +79,7 @@ class Lifetime:
 
     async def _launch(self, container: Container, connection: networking.Connection) -> ShimClient:
         ctx, record = self._ctx, container.record
-        files.write(ctx.directory(container.id), record, ctx.network.gateway)
+        files.write(ctx.files_directory(container.id), record, ctx.network.gateway)
         with request.joined(ctx, record) as namespaces:
             asked, warnings = request.make(ctx, record, namespaces, container.lower)
             ctx.save(container)
@@ -110,7 +110,7 @@ class Lifetime:
             client.sock.close()
         if record.starting and not isinstance(error, StartFailed):  # StartFailed: the shim has undone its part
             await asyncio.to_thread(remains.end, self._ctx.cgroups, self._ctx.cgroup_path(container.record))
-        remains.remove_run_directory(self._ctx.run_directory(container.id))
+        self._clear(container)
         networking.disconnect(self._ctx, record.endpoint, record.ports)
         record.endpoint, record.ports, record.starting = None, [], False
         record.error, record.exit_code = str(error) or "the start was given up", 128
@@ -176,13 +176,17 @@ class Lifetime:
         else:
             self._save(container)
         # Not before the record is right: until then exit.json is the only one who knows.
-        remains.remove_run_directory(ctx.run_directory(container.id))
+        self._clear(container)
 
     def restart_soon(self, container: Container) -> None:
         """Start a container that an earlier engine knew, by its policy."""
         if container.record.status != lifecycle.RESTARTING:
             container.move(lifecycle.RESTARTING)
         self._restart_later(container, 0.0)
+
+    def _clear(self, container: Container) -> None:
+        remains.remove_directory(self._ctx.run_directory(container.id))
+        remains.remove_directory(self._ctx.files_directory(container.id))
 
     def _restart_later(self, container: Container, ran: float) -> None:
         container.backoff = restart.delay(container.backoff, ran)

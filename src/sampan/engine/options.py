@@ -26,8 +26,13 @@ class Options:
 
     @cached_property
     def containers(self) -> Path:
-        """A directory for each container: writable layer, log, generated files."""
+        """A directory for each container: writable layer, log."""
         return self.data_root / "containers"
+
+    @cached_property
+    def berths(self) -> Path:
+        """Directories of containers yet to come."""
+        return self.data_root / "berths"
 
     @cached_property
     def trash(self) -> Path:
@@ -38,3 +43,8 @@ class Options:
     def runs(self) -> Path:
         """A directory for each running container: its shim's socket, its exit status."""
         return self.exec_root / "containers"
+
+    @cached_property
+    def files(self) -> Path:
+        """A directory for each running container: its generated files (/etc/hosts, …). On a tmpfs they cost nothing."""
+        return self.exec_root / "files"

@@ -127,7 +127,7 @@ class Recovery:
     def _never_began(self, container: Container) -> None:
         """The last engine died in the middle of its start."""
         ctx, known = self._ctx, container.record
-        remains.remove_run_directory(ctx.run_directory(container.id))
+        remains.remove_directory(ctx.run_directory(container.id))
         known.starting, known.endpoint, known.ports = False, None, []
         known.error, known.exit_code = "the engine was killed while it started the container", 128
         if known.status == lifecycle.RESTARTING:
@@ -169,10 +169,13 @@ class Recovery:
             if entry.name not in known:
                 log.warning("%s belongs to no container: removed", entry.path)
                 ctx.trash.take(Path(entry.path))
-        for entry in os.scandir(ctx.options.runs):
+        for entry in [*os.scandir(ctx.options.runs), *os.scandir(ctx.options.files)]:
             container = ctx.index.find(entry.name) if entry.name in ctx.index else None
             if entry.name not in self._unreadable and (container is None or container.shim is None):
-                remains.remove_run_directory(entry.path)
+                remains.remove_directory(entry.path)
+        for entry in os.scandir(ctx.options.berths):
+            if entry.name.startswith("."):  # half-made
+                ctx.trash.take(Path(entry.path))
         ctx.trash.empty_soon()
 
     def _sweep_cgroups(self, known: set[str]) -> None:

@@ -41,8 +41,8 @@ def end(host: Host, cgroup_path: str) -> None:
         group.remove()
 
 
-def remove_run_directory(directory: str) -> None:
-    """The shim's socket and the exit's file: a handful of names on a tmpfs."""
+def remove_directory(directory: str) -> None:
+    """A run's directory or its files': a handful of names on a tmpfs. Nothing there is no error."""
     try:
         names = os.listdir(directory)
     except FileNotFoundError:

@@ -54,9 +54,7 @@ class StepRunner:
     def _make(self, container: Container) -> None:
         ctx, directory = self._ctx, self._ctx.directory(container.id)
         ctx.index.reserve(container.name, container.id)
-        os.mkdir(directory, 0o710)
-        os.mkdir(f"{directory}/upper", 0o755)
-        os.mkdir(f"{directory}/work", 0o700)
+        ctx.berths.take(directory)
         create.dress_root(f"{directory}/upper", container.lower[0])
         ctx.index.add(container)
         ctx.save(container)

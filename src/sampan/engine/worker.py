@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 from collections.abc import Mapping
 from typing import Any
 
 from sampan.build import jobs as build
-from sampan.engine import log_reader, volume_fill
+from sampan.engine import berths, log_reader, volume_fill
 from sampan.image import jobs as image
 from sampan.jobs import forkserver
 from sampan.jobs.forkserver import Channel, Job
@@ -24,6 +25,16 @@ def empty_trash(channel: Channel, args: dict[str, Any], fds: list[int]) -> dict[
     finally:
         os.close(directory)
     return {}
+
+
+def make_berths(channel: Channel, args: dict[str, Any], fds: list[int]) -> dict[str, Any]:
+    """args: path of the directory, count. → names of container directories made there, complete."""
+    os.umask(0)
+    names = [secrets.token_hex(8) for _ in range(args["count"])]
+    for name in names:
+        berths.make(f"{args['path']}/.{name}")
+        os.rename(f"{args['path']}/.{name}", f"{args['path']}/{name}")
+    return {"names": names}
 
 
 def _bound(jobs: Mapping[str, Job]) -> dict[str, Job]:
@@ -42,7 +53,10 @@ def _bound(jobs: Mapping[str, Job]) -> dict[str, Job]:
 JOBS: dict[str, Job] = {
     **_bound(image.JOBS),
     **_bound(build.JOBS),
-    **_bound({"engine.empty_trash": empty_trash, "engine.fill_volumes": volume_fill.fill_volumes}),
+    **_bound({
+        "engine.empty_trash": empty_trash, "engine.make_berths": make_berths,
+        "engine.fill_volumes": volume_fill.fill_volumes,
+    }),
     "engine.read_log": log_reader.read_log,  # follows its container, whoever is the engine
 }
 
