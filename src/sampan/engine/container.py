@@ -27,6 +27,8 @@ class Container:
         self.lock = asyncio.Lock()
         self.shim: ShimClient | None = None
         self.keeps = 0
+        self.removals = 0  # that are under way: nothing starts any more
+        self.kills = 0  # that wait for the end: what is frozen now would not come to it
         self.lower: list[str] = []  # a build step's layers, topmost first; others have theirs in the record
         self.restart: asyncio.TimerHandle | None = None
         self.backoff = 0.0  # seconds before the last automatic restart

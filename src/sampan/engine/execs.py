@@ -156,14 +156,17 @@ class Execs:
     async def _run(
         self, container: Container, wanted: Exec, asked: ExecRequest, client: AttachedClient | None
     ) -> None:
-        assert container.shim is not None
+        shim = container.shim
+        assert shim is not None
         self._table.save(wanted)  # before it runs: a new engine must know whose it is
         self._ctx.publish(container, f"exec_start: {' '.join(wanted.config['Cmd'])}", execID=wanted.id)
         try:
-            pid = await container.shim.exec(asked, client)
+            pid = await shim.exec(asked, client)
         except SampanError as error:
             code = error.exit_code if isinstance(error, StartFailed) else 126
             self._table.ended(wanted.id, code)
+            if shim.ended or isinstance(error, Conflict):
+                raise Conflict(f"container {container.id} is not running") from error
             if isinstance(error, StartFailed):
                 raise StartFailed(f"OCI runtime exec failed: {error}: unknown", error.exit_code) from error
             raise

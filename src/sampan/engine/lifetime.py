@@ -18,7 +18,7 @@ from sampan.engine import files, lifecycle, networking, remains, request, restar
 from sampan.engine.container import Container
 from sampan.engine.context import KIND, Context
 from sampan.engine.execs import ExecTable
-from sampan.errors import NotFound, SampanError, StartFailed
+from sampan.errors import Conflict, NotFound, SampanError, StartFailed
 from sampan.shim.client import OnEvent, ShimClient
 from sampan.shim.messages import Exit
 
@@ -51,6 +51,8 @@ class Lifetime:
             if by_policy and container.record.status != lifecycle.RESTARTING:
                 return  # stopped, started or removed meanwhile
             container.check("start")
+            if container.removals:
+                raise Conflict("container is marked for removal and cannot be started")
             self.cancel_restart(container)
             if by_policy:
                 container.record.restart_count += 1

@@ -7,6 +7,7 @@ import asyncio
 from sampan.engine import lifecycle
 from sampan.engine.container import Container
 from sampan.engine.context import Context
+from sampan.errors import Conflict, SampanError
 from sampan.linux.cgroup import Group
 
 
@@ -14,7 +15,15 @@ async def pause(ctx: Context, container: Container) -> None:
     """Raises Conflict for a container that does not run or is paused, Unavailable if it cannot be frozen."""
     async with container.lock:
         container.check("pause")
-        await asyncio.to_thread(_group(ctx, container).freeze)
+        if container.kills:
+            raise Conflict(f"container {container.id} is not running")
+        shim = container.shim
+        try:
+            await asyncio.to_thread(_group(ctx, container).freeze)
+        except (SampanError, OSError) as error:
+            if shim is None or shim.ended:
+                raise Conflict(f"container {container.id} is not running") from error
+            raise
         if container.record.status != lifecycle.RUNNING:
             return  # killed while it froze
         container.move(lifecycle.PAUSED)
@@ -26,18 +35,28 @@ async def unpause(ctx: Context, container: Container) -> None:
     """Raises Conflict for a container that is not paused."""
     async with container.lock:
         container.check("unpause")
-        await asyncio.to_thread(_group(ctx, container).thaw)
-        if container.record.status != lifecycle.PAUSED:
-            return
-        container.move(lifecycle.RUNNING)
-        ctx.save(container)
-        ctx.publish(container, "unpause")
+        await _thaw(ctx, container)
 
 
 async def thaw_for_signal(ctx: Context, container: Container) -> None:
-    """A frozen process sees no signal, on a v1 host not even SIGKILL."""
-    if container.record.status == lifecycle.PAUSED:
-        await unpause(ctx, container)
+    """A frozen process sees no signal, on a v1 host not even SIGKILL. Nor does one that is just being frozen."""
+    async with container.lock:
+        if container.record.status == lifecycle.PAUSED:
+            await _thaw(ctx, container)
+
+
+async def _thaw(ctx: Context, container: Container) -> None:
+    shim = container.shim
+    try:
+        await asyncio.to_thread(_group(ctx, container).thaw)
+    except (SampanError, OSError):
+        if shim is not None and not shim.ended:
+            raise
+    if container.record.status != lifecycle.PAUSED:
+        return  # killed meanwhile
+    container.move(lifecycle.RUNNING)
+    ctx.save(container)
+    ctx.publish(container, "unpause")
 
 
 def _group(ctx: Context, container: Container) -> Group:

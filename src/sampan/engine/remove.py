@@ -25,9 +25,13 @@ async def remove(ctx: Context, life: Lifetime, container: Container, force: bool
         record = container.record
         record.stopped_by_user = True
         life.cancel_restart(container)
-    await stop.end(ctx, container)
-    if container.id in ctx.index:  # --rm has done it otherwise
-        life.discard(container, volumes)
+        container.removals += 1
+    try:
+        await stop.end(ctx, container)
+        if container.id in ctx.index:  # --rm has done it otherwise
+            life.discard(container, volumes)
+    finally:
+        container.removals -= 1
 
 
 async def prune(ctx: Context, life: Lifetime, filters: Filters) -> dict[str, Any]:

@@ -91,9 +91,10 @@ async def end(ctx: Context, container: Container) -> None:
     """SIGKILL, and wait until its end has been taken in. Raises Internal when the kernel does not end it."""
     if not container.alive:
         return
-    _send(ctx, container, signal.SIGKILL)
-    await pause.thaw_for_signal(ctx, container)
+    container.kills += 1
     try:
+        _send(ctx, container, signal.SIGKILL)
+        await pause.thaw_for_signal(ctx, container)
         async with asyncio.timeout(_PATIENCE):
             await container.has_died.wait()
     except TimeoutError:
@@ -101,6 +102,8 @@ async def end(ctx: Context, container: Container) -> None:
             f"tried to kill container {container.name}, but it has not ended within {_PATIENCE:.0f} s: "
             "a process of it is stuck in the kernel"
         ) from None
+    finally:
+        container.kills -= 1
 
 
 def _send(ctx: Context, container: Container, number: int, warnings: list[str] | None = None) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from sampan.engine import hostconfig, limits, restart
 from sampan.engine.container import Container
 from sampan.engine.context import Context
 from sampan.engine.spec import resources
-from sampan.errors import Conflict, InvalidArgument
+from sampan.errors import Conflict, InvalidArgument, SampanError
 from sampan.linux.cgroup import Group
+from sampan.oci.runtime import Resources
 
 _LIMITS = (
     "BlkioWeight", "CpuPeriod", "CpuQuota", "CpuShares", "CpusetCpus", "CpusetMems", "Memory", "MemoryReservation",
@@ -33,12 +35,23 @@ async def update(ctx: Context, container: Container, body: dict[str, Any]) -> di
             merged["RestartPolicy"] = restart.check(policy)
         warnings = limits.check(merged) + resources.warnings(merged, ctx.facts.features)
         if changed and container.alive:
-            group = Group.open(ctx.cgroups, ctx.cgroup_path(container.record))
-            warnings += group.apply(resources.make(_effective(merged, changed)))
+            warnings += await _apply(ctx, container, resources.make(_effective(merged, changed)))
         record.host_config = merged
         ctx.save(container)
     ctx.publish(container, "update")
     return {"Warnings": warnings or None}
+
+
+async def _apply(ctx: Context, container: Container, changed: Resources) -> list[str]:
+    """In a thread: a lower memory limit makes the kernel free memory first, for seconds if it has to write it."""
+    shim = container.shim
+    try:
+        group = Group.open(ctx.cgroups, ctx.cgroup_path(container.record))
+        return await asyncio.to_thread(group.apply, changed)
+    except (SampanError, OSError):
+        if shim is None or shim.ended:
+            return []  # it has ended meanwhile: the next start has the new limits
+        raise
 
 
 def _fit(merged: dict[str, Any], changed: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ import os
 import socket
 from dataclasses import dataclass, field
 
-from sampan.errors import Internal, from_message
+from sampan.errors import Conflict, Internal, SampanError, from_message
 from sampan.jobs import channel as wire
 from sampan.linux import clone, paths, process, userns
 from sampan.linux.cgroup import Group
@@ -113,7 +113,21 @@ class Joined:
 def start(
     spec: oci.Process, init_pidfd: int, init_pid: int, group: Group, stdio: init.Stdio, seccomp: str = ""
 ) -> Joined:
-    """Run `spec` in the container whose process 1 is `init_pid`. Raises StartFailed; nothing is left then."""
+    """Run `spec` in the container whose process 1 is `init_pid`, our child.
+
+    Raises StartFailed, Conflict when the container is ending; nothing is left then.
+    """
+    try:
+        return _start(spec, init_pidfd, init_pid, group, stdio, seccomp)
+    except (SampanError, OSError) as error:
+        if _is_ending(init_pid):
+            raise Conflict("the container is ending") from error
+        raise
+
+
+def _start(
+    spec: oci.Process, init_pidfd: int, init_pid: int, group: Group, stdio: init.Stdio, seccomp: str
+) -> Joined:
     join_fds = group.open_join_fds()
     try:
         console = _console(spec)
@@ -186,6 +200,15 @@ def _console(spec: oci.Process) -> OpenConsole | None:
         return None
     size = spec.console_size
     return OpenConsole(size.height, size.width) if size else OpenConsole()
+
+
+def _is_ending(pid: int) -> bool:
+    """A process that ends lets go of its namespaces before its pidfd says so: process 1 waits for the others first."""
+    try:
+        os.readlink(f"/proc/{pid}/ns/mnt")
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _is_own(init_pid: int, kind: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
 import socket
 from collections.abc import Callable, Sequence
@@ -128,6 +129,15 @@ class ShimClient:
     @property
     def closed(self) -> bool:
         return self._sock.fileno() < 0
+
+    @property
+    def ended(self) -> bool:
+        """Has the container's init ended, whether we were told of it or not yet?"""
+        if self.closed:
+            return True
+        poll = select.poll()
+        poll.register(self.pidfd, select.POLLIN)
+        return bool(poll.poll(0))
 
     def signal(self, number: int) -> None:
         """Send the container's init a signal. Raises ProcessLookupError once it has ended."""
