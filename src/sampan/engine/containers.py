@@ -106,7 +106,10 @@ class Containers:
 
     def top(self, ref: str, ps_args: str = "-ef") -> dict[str, Any]:
         """`{"Titles", "Processes"}`."""
-        return top.top(self._ctx, self._ctx.index.find(ref), ps_args)
+        container = self._ctx.index.find(ref)
+        table = top.top(self._ctx, container, ps_args)
+        self._ctx.publish(container, "top")
+        return table
 
     def stats(self, ref: str, stream: bool = True, one_shot: bool = False) -> AsyncIterator[dict[str, Any]]:
         """One answer a second, or one in all. Close the iterator to stop."""
@@ -131,6 +134,7 @@ class Containers:
     async def _attach(self, ref: str, client: AttachedClient, history: bool, stream: bool) -> None:
         container = self._ctx.index.find(ref)
         container.check("attach")
+        self._ctx.publish(container, "attach")
         if history:
             options = LogOptions(client.options.stdout, client.options.stderr)
             job = logs.read(self._ctx, container, options, client.sock.dup(), framed=not container.record.tty)
@@ -163,6 +167,7 @@ class Containers:
         container.check("resize")
         if container.shim is not None:
             await container.shim.resize(height, width)
+            self._ctx.publish(container, "resize", height=str(height), width=str(width))
 
     # -- files
 

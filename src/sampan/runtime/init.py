@@ -46,6 +46,7 @@ class ProcessSetup:
     """All that the init stage needs beyond its plan, made ready before the clone.
 
     `stdio` are the descriptors for 0, 1 and 2 (ignored with a terminal). `with_init`: stay as process 1 and reap.
+    `make_cwd`: a working directory that is missing is made, as for a container's first process.
     `user_namespace` is the one to enter last, by its own or a process's descriptor; `uid_map` is its mapping.
     """
 
@@ -59,6 +60,7 @@ class ProcessSetup:
     user_namespace: int = -1
     uid_map: list[userns.Mapping] = field(default_factory=list)
     keep: list[int] = field(default_factory=list)
+    make_cwd: bool = False
 
 
 def run(sync: socket.socket, plan: list[Operation], setup: ProcessSetup) -> NoReturn:
@@ -105,7 +107,7 @@ def _become(sync: socket.socket, stage: Stage, setup: ProcessSetup, report: Repo
     identity = users.resolve(spec.user, stage.root)
     environment = _environment(spec.env, identity.home)
     console = setup.console
-    _working_directory(stage.root, spec.cwd)
+    _working_directory(stage.root, spec.cwd, setup.make_cwd)
     os.setsid()
     stdio = setup.stdio
     if console is not None:
@@ -180,10 +182,13 @@ def _environment(entries: list[str], home: str) -> dict[str, str]:
     return environment
 
 
-def _working_directory(root: int, path: str) -> None:
-    """Enter the working directory, made if missing, and see that it lies in the root (CVE-2024-21626)."""
+def _working_directory(root: int, path: str, make: bool) -> None:
+    """Enter the working directory and see that it lies in the root (CVE-2024-21626). `make` it if it is missing."""
     try:
-        fd = paths.ensure_dir(root, path or "/", 0o755, 0, 0)
+        if make:
+            fd = paths.ensure_dir(root, path or "/", 0o755, 0, 0)
+        else:
+            fd = paths.open_in_root(root, path or "/", os.O_PATH | os.O_DIRECTORY)
         try:
             os.fchdir(fd)
         finally:
@@ -191,7 +196,8 @@ def _working_directory(root: int, path: str) -> None:
         if not os.getcwd().startswith("/"):
             raise OSError(errno.ENOENT, "lies outside the container's root", path)
     except OSError as error:
-        raise StartFailed(f'chdir to cwd ("{path}") failed: {(error.strerror or str(error)).lower()}', 126) from error
+        code = 127 if error.errno == errno.ENOENT else 126  # as dockerd: 127 is for whatever is not there
+        raise StartFailed(f'chdir to cwd ("{path}") failed: {(error.strerror or str(error)).lower()}', code) from error
 
 
 def _execute(sync: socket.socket, args: list[str], environment: dict[str, str], with_init: bool) -> NoReturn:

@@ -45,6 +45,8 @@ def make_exec(
     base = [entry for entry in process.env if entry != _TERM]
     process.env = environment([*base, *([_TERM] if process.terminal else [])], wanted.get("Env") or ())
     process.cwd = str(wanted.get("WorkingDir") or process.cwd)
+    if not process.cwd.startswith("/"):
+        raise InvalidArgument(f"the working directory '{process.cwd}' is invalid, it needs to be an absolute path")
     if wanted.get("User"):
         process.user = _user(str(wanted["User"]), host_config)
     return process
