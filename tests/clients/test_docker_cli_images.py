@@ -66,6 +66,7 @@ def test_images_and_history_print_properly(engine: Engine) -> None:
     assert refused.returncode == 1 and "invalid filter 'colour'" in refused.stderr
 
 
+@pytest.mark.docker_client("28")
 def test_tag_untag_and_removal(engine: Engine) -> None:
     engine.docker("tag", "box:v1", "registry.example:5000/team/box:v2")
     assert _inspect(engine, "registry.example:5000/team/box:v2")["RepoTags"] == [

@@ -47,6 +47,7 @@ def test_info(engine: Engine) -> None:
     assert info["DockerRootDir"] == str(engine.data_root) and info["Swarm"]["LocalNodeState"] == "inactive"
 
 
+@pytest.mark.docker_client("28")
 def test_events_while_they_happen(engine: Engine) -> None:
     with subprocess.Popen(
         ["docker", "events", "--filter", "type=volume", "--format", "{{.Action}} {{.Actor.ID}}"],
@@ -87,6 +88,7 @@ def test_events_of_a_containers_life(engine: Engine) -> None:
     assert died["from"] == "busybox" and died["timeNano"] // 10**9 == died["time"]
 
 
+@pytest.mark.docker_client("28")
 def test_volumes(engine: Engine) -> None:
     assert engine.docker("volume", "create", "--label", "a=b", "data").stdout == "data\n"
     mount = json.loads(engine.docker("volume", "inspect", "data").stdout)[0]["Mountpoint"]
@@ -105,6 +107,7 @@ def test_volumes(engine: Engine) -> None:
     assert refused.returncode == 1 and "includes invalid characters for a local volume name" in refused.stderr
 
 
+@pytest.mark.docker_client("28")
 def test_networks(engine: Engine) -> None:
     rows = [line.split()[1:] for line in engine.docker("network", "ls").stdout.splitlines()[1:]]
     assert sorted(rows) == [["bridge", "bridge", "local"], ["host", "host", "local"], ["none", "null", "local"]]
@@ -118,6 +121,7 @@ def test_networks(engine: Engine) -> None:
     assert engine.docker("network", "prune", "-f").stdout == ""
 
 
+@pytest.mark.docker_client("28")
 def test_disk_usage(engine: Engine) -> None:
     engine.docker("volume", "create", "used")
     engine.docker("run", "--name", "holder", "-v", "used:/data", "busybox", "sh", "-c",
