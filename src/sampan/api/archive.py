@@ -41,11 +41,9 @@ async def get(call: Call) -> None:
 
 
 async def put(call: Call) -> Response:
-    query, path = call.query, _path(call)
+    path, no_overwrite = _path(call), call.query.flag("noOverwriteDirNonDir")
     async with request_body(call) as fd:
-        await call.engine.containers.archive_put(
-            call.name, path, fd, no_overwrite=query.flag("noOverwriteDirNonDir"), copy_owner=query.flag("copyUIDGID")
-        )
+        await call.engine.containers.archive_put(call.name, path, fd, no_overwrite)
     return OK
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import select
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
-from sampan.engine import inspection, timestamps
+from sampan.engine import inspection, mounts, timestamps
 from sampan.engine.container import Container
 from sampan.engine.context import Context
-from sampan.errors import Conflict
+from sampan.errors import Conflict, NotFound
 
 _DIR = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _GO_TYPES = {
@@ -22,20 +22,39 @@ _GO_TYPES = {
 _GO_BITS = {stat.S_ISUID: 1 << 23, stat.S_ISGID: 1 << 22, stat.S_ISVTX: 1 << 20}
 
 
-@contextmanager
-def root(ctx: Context, container: Container) -> Iterator[tuple[dict[str, Any], list[int]]]:
-    """A container's root for a job: its own, mounts and all, while it runs; else its layers.
+@asynccontextmanager
+async def root(ctx: Context, container: Container, write: bool) -> AsyncIterator[tuple[dict[str, Any], list[int]]]:
+    """A container's root for a job: its own while it runs, else its layers with what it would have mounted.
 
-    Of a running one a descriptor is passed: neither a path nor a pid can lead elsewhere meanwhile.
+    Of a running one a descriptor is passed: neither a path nor a pid can lead elsewhere meanwhile. Another one is not
+    started while its layers are mounted to be changed, or to have mounts in them.
     """
-    if container.shim is None:
+    points = [
+        {"source": point.source, "destination": point.destination, "read_only": not point.rw}
+        for point in container.record.mounts if point.type != "tmpfs"
+    ]
+    if container.shim is None and not points and not write:
         yield overlay(ctx, container), []
         return
+    if container.shim is None:
+        async with container.lock:
+            if container.shim is None:
+                mounts.prepare(container.record.mounts)
+                yield {**overlay(ctx, container), "mounts": points}, []
+                return
     fd = _root_of(container)
     try:
         yield {"kind": "fd"}, [fd]
     finally:
         os.close(fd)
+
+
+@contextmanager
+def _named(container: Container) -> Iterator[None]:
+    try:
+        yield
+    except NotFound as error:
+        raise NotFound(f"{error} in container {container.name}") from error
 
 
 def _root_of(container: Container) -> int:
@@ -62,8 +81,9 @@ def overlay(ctx: Context, container: Container) -> dict[str, Any]:
 
 async def stat_path(ctx: Context, container: Container, path: str) -> dict[str, Any]:
     """Docker's ContainerPathStat. Raises NotFound."""
-    with root(ctx, container) as (where, fds):
-        found = await ctx.worker.run("image.stat", {"root": where, "path": path}, fds)
+    with _named(container):
+        async with root(ctx, container, write=False) as (where, fds):
+            found = await ctx.worker.run("image.stat", {"root": where, "path": path}, fds)
     return {
         "name": found["name"], "size": found["size"], "mode": go_mode(found["mode"]),
         "mtime": timestamps.rfc3339(found["mtime"]), "linkTarget": found["link_target"],
@@ -78,36 +98,32 @@ def go_mode(mode: int) -> int:
 
 async def get(ctx: Context, container: Container, path: str, fd: int) -> None:
     """Write a file or directory as a tar to `fd`, which stays the caller's. Raises NotFound."""
-    with root(ctx, container) as (where, fds):
-        await ctx.worker.run("image.pack", {"root": where, "path": path}, [fd, *fds])
+    with _named(container):
+        async with root(ctx, container, write=False) as (where, fds):
+            await ctx.worker.run("image.pack", {"root": where, "path": path}, [fd, *fds])
     ctx.publish(container, "archive-path")
 
 
-async def put(
-    ctx: Context, container: Container, path: str, fd: int, no_overwrite: bool, copy_owner: bool
-) -> None:
-    """Unpack a tar into a directory of the container. Raises NotFound, InvalidArgument, Conflict.
-
-    A container that does not run is not started meanwhile: its layers are mounted for the job.
+async def put(ctx: Context, container: Container, path: str, fd: int, no_overwrite: bool) -> None:
+    """Unpack a tar into a directory of the container; owners are the archive's, as dockerd has it whatever its manual
+    says. Raises NotFound, InvalidArgument, Conflict.
     """
-    if container.record.host_config["ReadonlyRootfs"] and not _below_mount(container, path):
-        raise Conflict("container rootfs is marked read-only")
-    args = {"path": path, "same_kind": no_overwrite} | ({} if copy_owner else {"owner": [0, 0]})
-    if container.alive:
-        with root(ctx, container) as (where, fds):
-            await ctx.worker.run("image.extract", {"root": where, **args}, [fd, *fds])
-    else:
-        async with container.lock:
-            with root(ctx, container) as (where, fds):
-                await ctx.worker.run("image.extract", {"root": where, **args}, [fd, *fds])
+    _check_writable(container, path)
+    with _named(container):
+        async with root(ctx, container, write=True) as (where, fds):
+            await ctx.worker.run("image.extract", {"root": where, "path": path, "same_kind": no_overwrite}, [fd, *fds])
     ctx.publish(container, "extract-to-dir")
 
 
-def _below_mount(container: Container, path: str) -> bool:
-    points = [point.destination for point in container.record.mounts if point.rw]
-    points += container.record.host_config.get("Tmpfs") or {}
-    clean = "/" + path.strip("/")
-    return any(clean == point or clean.startswith(point + "/") for point in points)
+def _check_writable(container: Container, path: str) -> None:
+    record, clean = container.record, "/" + path.strip("/")
+    read_only = {point.destination: not point.rw for point in record.mounts}
+    read_only |= dict.fromkeys(record.host_config.get("Tmpfs") or {}, False)
+    above = [point for point in read_only if clean == point or clean.startswith(point + "/")]
+    if above and read_only[max(above, key=len)]:
+        raise Conflict("mounted volume is marked read-only")
+    if not above and record.host_config["ReadonlyRootfs"]:
+        raise Conflict("container rootfs is marked read-only")
 
 
 async def export(ctx: Context, container: Container, fd: int) -> None:

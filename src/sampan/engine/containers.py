@@ -187,11 +187,9 @@ class Containers:
         """A tar of `path`, written to `fd`."""
         await archive.get(self._ctx, self._ctx.index.find(ref), path, fd)
 
-    async def archive_put(
-        self, ref: str, path: str, fd: int, no_overwrite: bool = False, copy_owner: bool = False
-    ) -> None:
+    async def archive_put(self, ref: str, path: str, fd: int, no_overwrite: bool = False) -> None:
         """Unpack the tar read from `fd` into the directory `path`."""
-        await archive.put(self._ctx, self._ctx.index.find(ref), path, fd, no_overwrite, copy_owner)
+        await archive.put(self._ctx, self._ctx.index.find(ref), path, fd, no_overwrite)
 
     async def commit(
         self, ref: str, repository: str = "", tag: str = "", message: str = "", author: str = "", pause: bool = True,
