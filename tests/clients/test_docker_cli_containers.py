@@ -121,6 +121,7 @@ def test_exec(engine: Engine, web: str) -> None:
     (["web", "nosuch"], 127, 'exec: "nosuch": executable file not found in $PATH'),
     (["web", "/etc/passwd"], 126, 'exec: "/etc/passwd": permission denied'),
     (["-u", "nobody-here", "web", "true"], 126, "unable to find user nobody-here: no matching entries in passwd file"),
+    (["-w", "relative", "web", "pwd"], 126, "the working directory 'relative' is invalid, it needs to be an absolute"),
     (["-w", "/not/there", "web", "pwd"], 127, 'chdir to cwd ("/not/there") failed: no such file or directory'),
     (["-w", "/etc/passwd", "web", "pwd"], 126, 'chdir to cwd ("/etc/passwd") failed: not a directory'),
     (["nosuch", "true"], 1, "No such container: nosuch"),

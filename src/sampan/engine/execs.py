@@ -144,7 +144,7 @@ class Execs:
             container.check("exec")
             if container.shim is None:
                 raise Conflict(f"container {container.id} is not running")
-            asked = request.make_exec(self._ctx, container.record, id, wanted.config, tty, size)
+            asked = self._asked(container, wanted, tty, size)
             asked.open_stdin = client is not None and client.options.stdin
             wanted.status = RUNNING
         except SampanError:
@@ -152,6 +152,15 @@ class Execs:
                 client.sock.close()
             raise
         await self._run(container, wanted, asked, client)
+
+    def _asked(
+        self, container: Container, wanted: Exec, tty: bool, size: tuple[int, int] | None
+    ) -> ExecRequest:
+        try:
+            return request.make_exec(self._ctx, container.record, wanted.id, wanted.config, tty, size)
+        except SampanError:
+            self._table.ended(wanted.id, 126)  # the client has its stream already: it asks for the exit code
+            raise
 
     async def _run(
         self, container: Container, wanted: Exec, asked: ExecRequest, client: AttachedClient | None
