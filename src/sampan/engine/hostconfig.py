@@ -209,9 +209,25 @@ def host_config(given: Any) -> dict[str, Any]:
 def convert(given: Any, kind: Any, what: str) -> Any:
     """JSON from outside as `kind`. Raises InvalidArgument that says where it is wrong."""
     try:
-        return msgspec.convert(given, kind)
+        return msgspec.convert(_without_nulls(given), kind)
     except msgspec.ValidationError as error:
         raise InvalidArgument(f"invalid {what}: {error}".replace("`$", f"`{what}")) from error
+
+
+_OBJECTS = ("BindOptions", "VolumeOptions", "TmpfsOptions", "LogConfig", "RestartPolicy", "Healthcheck")
+
+
+def _without_nulls(given: Any) -> Any:
+    """null is "not said" for each member of an object, as in Go; in maps, such as Volumes, it stays what it is."""
+    if not isinstance(given, dict):
+        return given
+    said = {name: value for name, value in given.items() if value is not None}
+    for name, value in said.items():
+        if isinstance(value, list):
+            said[name] = [_without_nulls(item) for item in value]
+        elif name in _OBJECTS:
+            said[name] = _without_nulls(value)
+    return said
 
 
 def _log_config(given: Any) -> dict[str, Any]:
