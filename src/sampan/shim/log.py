@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from datetime import UTC, datetime
 from itertools import pairwise
 
 import msgspec
+
+from sampan.shim.complaint import complain
 
 MAX_LINE = 16 << 10  # a longer line is logged in pieces; a piece has no newline at its end, as Docker's
 
@@ -24,7 +25,8 @@ def now() -> str:
 class LogFile:
     """Appends to `path`; at `max_size` bytes it becomes path.1, path.1 becomes path.2, up to `max_files` in all.
 
-    A full disk loses lines, not the container: what could not be written is counted and said once it can be.
+    A full disk, or a log that cannot be rotated, loses lines, not the container: what could not be written is
+    counted, and said when it goes on.
     """
 
     def __init__(self, path: str, max_size: int, max_files: int, fd: int) -> None:
@@ -36,6 +38,7 @@ class LogFile:
         self._size = os.fstat(self._fd).st_size
         self._rest: dict[str, bytes] = {}
         self._lost = 0
+        self._torn = False
 
     def write(self, stream: str, data: bytes) -> None:
         """Log what a stream printed; an unfinished line waits for its end."""
@@ -77,33 +80,48 @@ class LogFile:
             self._append(b"".join(entries[begin:]))
 
     def _append(self, data: bytes) -> None:
-        if self._size and self._size + len(data) > self._max_size > 0:
-            self._rotate()
         try:
+            if self._size and self._size + len(data) > self._max_size > 0:
+                self._rotate()
+            if self._torn:
+                data = b"\n" + data
             written = os.write(self._fd, data)
         except OSError as error:
             self._lose(len(data), error)
             return
         self._size += written
-        if written < len(data):
+        self._torn = written < len(data)
+        if self._torn:
             self._lose(len(data) - written, OSError(28, os.strerror(28)))
+        elif self._lost:
+            complain(f"{self._path}: {self._lost} bytes were lost")
+            self._lost = 0
 
     def _lose(self, count: int, error: OSError) -> None:
         if not self._lost:
-            print(f"sampan-shim: {self._path}: {error.strerror}: log lines are lost", file=sys.stderr)  # noqa: T201
+            complain(f"{self._path}: {error.strerror}: log lines are lost")
         self._lost += count
 
     def _rotate(self) -> None:
-        os.close(self._fd)
+        """Raises OSError, and the log goes on where it is."""
         if self._max_files == 1:
-            os.truncate(self._path, 0)
+            os.ftruncate(self._fd, 0)
         else:
-            names = [self._path, *(f"{self._path}.{number}" for number in range(1, self._max_files))]
-            for older, newer in reversed(list(pairwise(names))):
-                if os.path.exists(older):
-                    os.rename(older, newer)
-        self._fd = open_log(self._path)
+            fresh = f"{self._path}.new"
+            fd = open_log(fresh)
+            try:
+                names = [self._path, *(f"{self._path}.{number}" for number in range(1, self._max_files))]
+                for older, newer in reversed(list(pairwise(names))):
+                    if os.path.exists(older):
+                        os.rename(older, newer)
+                os.rename(fresh, self._path)
+            except OSError:
+                os.close(fd)
+                raise
+            os.close(self._fd)
+            self._fd = fd
         self._size = 0
+        self._torn = False
 
 
 def open_log(path: str) -> int:

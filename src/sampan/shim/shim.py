@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
@@ -15,6 +16,7 @@ from sampan.jobs import channel as wire
 from sampan.linux import process
 from sampan.linux.cgroup import Group, stats
 from sampan.runtime import container
+from sampan.shim.complaint import complain
 from sampan.shim.execs import Execs, reap, resize
 from sampan.shim.log import LogFile, now
 from sampan.shim.loop import BROKEN, READ, Loop
@@ -113,23 +115,30 @@ class Shim:
         """The init has ended: take everything in, say so, clean up. Returns the stdio that clients still follow."""
         self._loop.forget(self._pidfd)
         status = reap(self._started.pid)
+        end = Exit(status, now(), status - 128 if status > 128 else 0)
+        self._remove_group(end)
         self._stdio.drain()
-        group = self._group()
-        memory = stats.memory_events(group.paths())
-        killed_by = status - 128 if status > 128 else 0
-        end = Exit(status, now(), killed_by, memory.oom_kills > 0, memory.limit_hits > 0)
         try:
-            group.remove()
-        except (OSError, SampanError) as error:
-            end.error = f"its cgroup could not be removed: {error}"
-            print(f"sampan-shim: {self._setup.id}: {end.error}", file=sys.stderr)  # noqa: T201
-        _write_exit(self._directory, end)
+            _write_exit(self._directory, end)
+        except OSError as error:  # an engine that is there hears it all the same
+            complain(f"{self._setup.id}: its exit ({end.status}) could not be written down: {error}")
         stdios = self._execs.end_all()
         self._tell({"event": "exited", **msgspec.to_builtins(end)})
         self._stdio.finish_clients()
         self._loop.forget(self._listener.fileno())
         self._listener.close()
         return [self._stdio, *stdios]
+
+    def _remove_group(self, end: Exit) -> None:
+        """Note why the kernel killed, and end what is left: without a pid namespace of its own, there may be some."""
+        try:
+            group = self._group()
+            memory = stats.memory_events(group.paths())
+            end.oom_killed, end.memory_limit_hit = memory.oom_kills > 0, memory.limit_hits > 0
+            group.remove()
+        except (OSError, SampanError) as error:
+            end.error = f"its cgroup could not be removed: {error}"
+            complain(f"{self._setup.id}: {end.error}")
 
     def _tell(self, event: dict[str, Any]) -> bool:
         """Tell every engine that listens. False when none does."""
@@ -141,7 +150,7 @@ class Shim:
             wire.send(sock, message, fds or ())
             return True
         except BlockingIOError:
-            print(f"sampan-shim: {self._setup.id}: the engine does not listen", file=sys.stderr)  # noqa: T201
+            complain(f"{self._setup.id}: the engine does not listen")
             self._drop(sock)
         except OSError:
             self._drop(sock)
@@ -224,7 +233,9 @@ def _write_exit(directory: int, end: Exit) -> None:
     name = f".{EXIT_FILE}"
     fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=directory)
     try:
-        os.write(fd, msgspec.json.encode(end))
+        data = msgspec.json.encode(end)
+        if os.write(fd, data) < len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
     finally:
         os.close(fd)
     os.rename(name, EXIT_FILE, src_dir_fd=directory, dst_dir_fd=directory)

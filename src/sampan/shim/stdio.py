@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 from collections.abc import Iterable
@@ -12,6 +13,7 @@ from sampan.shim.loop import BROKEN, WRITE, Loop
 from sampan.shim.messages import ClientOptions
 
 _CHUNK = 65536
+_TERMINAL_HOLDS = 128 << 10  # more than the kernel buffers for a pty (TTYB_DEFAULT_MEM_LIMIT)
 _INPUT_HIGH_WATER = 1 << 20
 
 
@@ -91,10 +93,14 @@ class Stdio:
         self._clients.append(Attached(self._loop, sock, options, self._on_input, self._on_change))
 
     def drain(self) -> None:
-        """The process has ended: take what is still in the pipes, without waiting, and close them."""
+        """The process has ended: take what is still in the pipes, without waiting, and close them.
+
+        No more than they hold: others may have the same pipe and go on writing.
+        """
         for fd in list(self._sources):
-            while self._read(fd):
-                pass
+            left = _capacity(fd)
+            while left > 0 and (count := self._read(fd)):
+                left -= count
             self._end_source(fd)
         self._close_stdin()
         if self._log is not None:
@@ -123,16 +129,16 @@ class Stdio:
         if events & (1 | BROKEN) and fd in self._sources and not self._read(fd) and events & BROKEN:
             self._end_source(fd)
 
-    def _read(self, fd: int) -> bool:
-        """Read once. False when there is nothing, now or ever."""
+    def _read(self, fd: int) -> int:
+        """Read once. Returns how many bytes, 0 when there is nothing, now or ever."""
         try:
             data = os.read(fd, _CHUNK)
         except BlockingIOError:
-            return False
+            return 0
         except OSError:  # EIO: the terminal's last user has gone
             data = b""
         if not data:
-            return False
+            return 0
         stream = self._sources[fd]
         if self._log is not None:
             self._log.write(stream, data)
@@ -140,7 +146,7 @@ class Stdio:
             if client.wants(stream):
                 client.send(stream, data)
         self._on_change()
-        return True
+        return len(data)
 
     def _end_source(self, fd: int) -> None:
         if self._sources.pop(fd, None) is None:
@@ -204,3 +210,11 @@ class Stdio:
             self._loop.forget(self._stdin)
             os.close(self._stdin)
             self._stdin = -1
+
+
+def _capacity(fd: int) -> int:
+    """How many bytes a pipe can hold, or a terminal (which does not say)."""
+    try:
+        return fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ)
+    except OSError:
+        return _TERMINAL_HOLDS
