@@ -72,8 +72,20 @@ class Attached:
     def close(self) -> None:
         if self.open:
             self._loop.forget(self._sock.fileno())
-            self._sock.close()
+            self._hang_up()
             self._on_change()
+
+    def _hang_up(self) -> None:
+        """Close so that the client reads what it was sent and then the end. Closing a unix socket that still holds input
+        resets the connection: so nothing more may come, and what has come is taken first.
+        """
+        try:
+            self._sock.shutdown(socket.SHUT_RDWR)
+            while self._sock.recv(65536):
+                pass
+        except OSError:
+            pass  # the client has gone already, or had sent nothing
+        self._sock.close()
 
     def _watch(self, paused: bool = False) -> None:
         events = (READ if self._reading and not paused else 0) | (WRITE if self._out else 0)
