@@ -501,15 +501,19 @@ data = {
     "body": b"POST /upload HTTP/1.1\\r\\nHost: x\\r\\nContent-Length: 300000000\\r\\n\\r\\n" + b"x" * 300000000,
     "pipeline": b"GET /_ping HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n" * 12000,
 }[sys.argv[2]]
-view, poll = memoryview(data), select.poll()
+view, poll, told = memoryview(data), select.poll(), False
 poll.register(sock, select.POLLIN | select.POLLOUT)
-while view:
-    for _, ready in poll.poll():
+poll.register(0, 0)
+while True:  # until stdin hangs up
+    for fd, ready in poll.poll():
+        if fd == 0:
+            sys.exit()
         if ready & select.POLLIN:
             sock.recv(1 << 20)
         if ready & select.POLLOUT:
-            before, view = len(view), view[sock.send(view[:1 << 20]):]
-            if before > len(data) // 2 >= len(view):
+            view = view[sock.send(view[:1 << 20]):] or memoryview(data)
+            if not told and len(view) <= len(data) // 2:
+                told = True
                 sys.stdout.write("half\\n")
                 sys.stdout.flush()
 """
@@ -519,14 +523,15 @@ while view:
 def test_a_client_that_floods_leaves_turns_to_others(kind: str, tmp_path: Path) -> None:
     async def scene(lab: Lab, client: Client) -> None:
         flooding = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", FLOOD, str(lab.path), kind, stdout=subprocess.PIPE
+            sys.executable, "-c", FLOOD, str(lab.path), kind, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
-        assert flooding.stdout is not None
+        assert flooding.stdout is not None and flooding.stdin is not None
         await flooding.stdout.readline()
         for _ in range(3):
             client.send(PING)
             assert (await client.response())[2] == b"OK"
         assert flooding.returncode is None
+        flooding.stdin.close()
         assert await flooding.wait() == 0
 
     play(scene, tmp_path)

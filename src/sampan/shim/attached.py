@@ -76,8 +76,10 @@ class Attached:
             self._on_change()
 
     def _hang_up(self) -> None:
-        """Close so that the client reads what it was sent and then the end. Closing a unix socket that still holds input
-        resets the connection: so nothing more may come, and what has come is taken first.
+        """Close so that the client reads what it was sent and then the end.
+
+        Closing a unix socket that still holds input resets the connection: so nothing more may come, and what has come
+        is taken first.
         """
         try:
             self._sock.shutdown(socket.SHUT_RDWR)
