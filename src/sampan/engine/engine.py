@@ -52,7 +52,7 @@ class Engine:
 
     def _wire(self, options: Options) -> None:
         self._claimed: list[int] = []
-        self.launcher = ForkServer("sampan.shim.launcher")
+        self.launcher = ForkServer("sampan.shim.launcher", _launcher_environment())
         self.worker = ForkServer("sampan.engine.worker")
         self.events = Events()
         index = Index()
@@ -135,6 +135,13 @@ class Engine:
         for fd in self._claimed:  # only now: nobody may take what we are about to remove
             os.close(fd)
         self.state.close()
+
+
+def _launcher_environment() -> dict[str, str]:
+    """Nothing of the engine's: process 1 of `--init` is a fork of the launcher, and who may trace reads its environment
+    (CVE-2021-3602). What the interpreter may need to start at all is no secret.
+    """
+    return {"LC_ALL": "C.UTF-8"} | {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
 
 
 def _raise_file_limit() -> None:
