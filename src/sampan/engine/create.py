@@ -6,6 +6,8 @@ import os
 import secrets
 import stat
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from sampan.engine.container import Container
 from sampan.engine.context import Context
 from sampan.engine.mounts import Mounts
 from sampan.engine.record import MountPoint, Record
-from sampan.errors import InvalidArgument
+from sampan.errors import InvalidArgument, NotFound
 from sampan.image.store import Image
 from sampan.linux.cgroup import cgroupfs
 
@@ -50,7 +52,8 @@ async def create(
     ctx.index.reserve(record.name, id)
     mounts = Mounts(ctx.volumes, ctx.index)
     try:
-        record.mounts = mounts.collect(config, host_config)
+        with _as_argument():
+            record.mounts = mounts.collect(config, host_config)
         _make_directory(ctx, id, ctx.store.lower_dirs(image)[0])
         container = Container(record)
         async with container.lock:  # a start waits until its volumes are filled
@@ -62,6 +65,17 @@ async def create(
         raise
     ctx.publish(container, "create")
     return container, warnings
+
+
+@contextmanager
+def _as_argument() -> Iterator[None]:
+    """Another container that the request names and that is not there: not NotFound, because the docker command takes
+    a 404 for a missing image, and tries to pull one.
+    """
+    try:
+        yield
+    except NotFound as error:
+        raise InvalidArgument(str(error)) from error
 
 
 def _undo(ctx: Context, record: Record, mounts: Mounts) -> None:
@@ -104,7 +118,8 @@ def _hostname(ctx: Context, config: dict[str, Any], host_config: dict[str, Any],
     if mode.startswith("container:"):
         if config["Hostname"]:
             raise InvalidArgument("conflicting options: hostname and the network mode")
-        other = ctx.index.find(mode.partition(":")[2])
+        with _as_argument():
+            other = ctx.index.find(mode.partition(":")[2])
         host_config["NetworkMode"] = f"container:{other.id}"
         config["Hostname"], config["Domainname"] = other.record.config["Hostname"], other.record.config["Domainname"]
     elif host_config["UTSMode"] == "host" and config["Hostname"]:

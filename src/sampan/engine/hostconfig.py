@@ -196,6 +196,8 @@ def host_config(given: Any) -> dict[str, Any]:
     if kept["Runtime"] not in _RUNTIMES:
         raise InvalidArgument(f"unknown or invalid runtime name: {kept['Runtime']}")
     kept["Runtime"] = "sampan"
+    if kept["Isolation"] not in ("", "default"):
+        raise InvalidArgument(f"invalid isolation '{kept['Isolation'][:100]}' on linux")
     for name in _NOT_YET:
         if kept.get(name):
             raise InvalidArgument(f"{name} is not supported yet")

@@ -119,10 +119,12 @@ class Lifetime:
         if isinstance(error, StartFailed):
             record.error = f"failed to create task for container: {error}: unknown"
             record.exit_code = error.exit_code if error.exit_code in (126, 127) else 128
-        if record.status == lifecycle.RESTARTING:
+        restarted = record.status == lifecycle.RESTARTING
+        if restarted:
             container.move(lifecycle.EXITED)
         self._save(container)
-        container.tell("not-running", "next-exit", error=record.error)
+        if restarted:  # else nobody hears of an exit: there was none, and the start's own answer says why
+            container.tell("not-running", "next-exit", error=record.error)
         if record.auto_remove:
             self.discard(container, volumes=True)
 
