@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import threading
@@ -153,8 +154,11 @@ def crowd(engine: Engine, count: int, clients: int) -> Crowd:
 def at_rest(engine: Engine) -> list[tuple[str, int, int]]:
     """(name, RSS, PSS) in bytes of each of an engine's processes, a while after the last container ended."""
     time.sleep(SETTLE)
-    pids = processes.tree_of(engine.process.pid)
-    return [(processes.name(pid), processes.rss(pid), processes.pss(pid)) for pid in pids]
+    found = []
+    for pid in processes.tree_of(engine.process.pid):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a job that ended meanwhile
+            found.append((processes.name(pid), processes.rss(pid), processes.pss(pid)))
+    return found
 
 
 def floor(program: str, root: str, runs: int, network: bool) -> dict[str, float]:
