@@ -98,7 +98,9 @@ def _networks(host_config: dict[str, Any], asked: Any) -> dict[str, Any]:
     """Which network, by `NetworkMode`, or by the one entry of `EndpointsConfig`. Raises InvalidArgument."""
     mode = host_config["NetworkMode"]
     endpoints = (asked.get("EndpointsConfig") if isinstance(asked, dict) else None) or {}
-    if not isinstance(endpoints, dict) or len(endpoints) > 1:
+    if not isinstance(endpoints, dict):
+        raise InvalidArgument("invalid NetworkingConfig: EndpointsConfig is not an object")
+    if len(endpoints) > 1:
         raise InvalidArgument("a container can be connected to one network only, so far")
     if mode == "default" and endpoints and next(iter(endpoints)) != "default":
         mode = host_config["NetworkMode"] = next(iter(endpoints))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import Annotated, Any, TypedDict
 
 import msgspec
 
@@ -11,6 +11,7 @@ from sampan.errors import InvalidArgument
 
 Texts = list[str]
 Strings = dict[str, str]
+Int = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
 
 
 class _Device(TypedDict, total=False):
@@ -21,18 +22,18 @@ class _Device(TypedDict, total=False):
 
 class _Rate(TypedDict, total=False):
     Path: str
-    Rate: int
+    Rate: Int
 
 
 class _Weight(TypedDict, total=False):
     Path: str
-    Weight: int
+    Weight: Int
 
 
 class _Ulimit(TypedDict, total=False):
     Name: str
-    Soft: int
-    Hard: int
+    Soft: Int
+    Hard: Int
 
 
 class _LogConfig(TypedDict, total=False):
@@ -65,22 +66,22 @@ class HostConfig(TypedDict, total=False):
     BlkioDeviceReadIOps: list[_Rate] | None
     BlkioDeviceWriteBps: list[_Rate] | None
     BlkioDeviceWriteIOps: list[_Rate] | None
-    BlkioWeight: int
+    BlkioWeight: Int
     BlkioWeightDevice: list[_Weight] | None
     CapAdd: Texts | str | None
     CapDrop: Texts | str | None
     Cgroup: str
     CgroupParent: str
     CgroupnsMode: str
-    ConsoleSize: list[int] | None
+    ConsoleSize: list[Int] | None
     ContainerIDFile: str
-    CpuCount: int
-    CpuPercent: int
-    CpuPeriod: int
-    CpuQuota: int
-    CpuRealtimePeriod: int
-    CpuRealtimeRuntime: int
-    CpuShares: int
+    CpuCount: Int
+    CpuPercent: Int
+    CpuPeriod: Int
+    CpuQuota: Int
+    CpuRealtimePeriod: Int
+    CpuRealtimeRuntime: Int
+    CpuShares: Int
     CpusetCpus: str
     CpusetMems: str
     DeviceCgroupRules: Texts | None
@@ -91,25 +92,25 @@ class HostConfig(TypedDict, total=False):
     DnsSearch: Texts | None
     ExtraHosts: Texts | None
     GroupAdd: Texts | None
-    IOMaximumBandwidth: int
-    IOMaximumIOps: int
+    IOMaximumBandwidth: Int
+    IOMaximumIOps: Int
     Init: bool | None
     IpcMode: str
     Isolation: str
     Links: Texts | None
     LogConfig: _LogConfig | None
     MaskedPaths: Texts | None
-    Memory: int
-    MemoryReservation: int
-    MemorySwap: int
-    MemorySwappiness: int | None
+    Memory: Int
+    MemoryReservation: Int
+    MemorySwap: Int
+    MemorySwappiness: Int | None
     Mounts: list[_Mount] | None
-    NanoCpus: int
+    NanoCpus: Int
     NetworkMode: str
     OomKillDisable: bool | None
-    OomScoreAdj: int
+    OomScoreAdj: Int
     PidMode: str
-    PidsLimit: int | None
+    PidsLimit: Int | None
     PortBindings: dict[str, list[_Binding] | None] | None
     Privileged: bool
     PublishAllPorts: bool
@@ -118,7 +119,7 @@ class HostConfig(TypedDict, total=False):
     RestartPolicy: dict[str, Any] | None
     Runtime: str
     SecurityOpt: Texts | None
-    ShmSize: int
+    ShmSize: Int
     StorageOpt: Strings | None
     Sysctls: Strings | None
     Tmpfs: Strings | None
@@ -150,7 +151,7 @@ class Config(TypedDict, total=False):
     Shell: Texts | None
     StdinOnce: bool
     StopSignal: str
-    StopTimeout: int | None
+    StopTimeout: Int | None
     Tty: bool
     User: str
     Volumes: dict[str, dict[str, Any] | None] | None
