@@ -5,12 +5,14 @@ The engine's process runs this; it touches no file of a context or a layer itsel
 
 from __future__ import annotations
 
+import asyncio
 import os
 import platform
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 from sampan.build import dockerfile, grammar, stage
 from sampan.build.arguments import Arguments
@@ -48,6 +50,7 @@ class Builder:
         self._store = store
         self._worker = worker
         self._runner = runner
+        self._removals: set[asyncio.Future[dict[str, Any]]] = set()
         self.cache = Cache(f"{os.fspath(data_root)}/build/cache", store.layout)
 
     async def build(self, options: BuildOptions, context_fd: int, emit: Emit) -> str:
@@ -66,7 +69,16 @@ class Builder:
             with self._store.hold():
                 return await self._build(options, context_fd, Progress(emit, options.quiet), workspace)
         finally:
-            await self._worker.run("build.remove", {"paths": [workspace]})
+            await self._remove(workspace)
+
+    async def _remove(self, workspace: str) -> None:
+        """To the end, even if the build is cancelled once more meanwhile: a client that leaves in the middle of its
+        context is noticed by its broken upload and by its hang-up.
+        """
+        removal = asyncio.ensure_future(self._worker.run("build.remove", {"paths": [workspace]}))
+        self._removals.add(removal)
+        removal.add_done_callback(self._removals.discard)
+        await asyncio.shield(removal)
 
     async def _build(self, options: BuildOptions, context_fd: int, progress: Progress, workspace: str) -> str:
         pieces: list[str] = []

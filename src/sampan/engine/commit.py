@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from sampan.engine import config as settings
-from sampan.engine import host, pause, timestamps
+from sampan.engine import host, image_job, pause, timestamps
 from sampan.engine.changes import apply_changes
 from sampan.engine.container import Container
 from sampan.engine.context import Context
@@ -46,9 +46,10 @@ async def commit(
         if freeze and container.record.status == "running":
             await pause.pause(ctx, container)
             stack.push_async_callback(pause.thaw_for_signal, ctx, container)
-        layer = await ctx.worker.run("image.commit_layer", {
-            "data_root": ctx.store.layout.root, "upper": f"{ctx.directory(container.id)}/upper", "move": False,
-        })
+        upper = f"{ctx.directory(container.id)}/upper"
+        layer = await image_job.run(
+            ctx.worker, ctx.store.layout, "image.commit_layer", {"upper": upper, "move": False}
+        )
         ref = msgspec.convert(layer, LayerRef)
         lower = [_layer(ctx, diff_id) for diff_id in record.layers]
         new.history = [*_history(ctx, record.image), oci.History(

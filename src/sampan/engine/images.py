@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from sampan.engine import filters as match
-from sampan.engine import host, image_view, timestamps
+from sampan.engine import host, image_job, image_view, timestamps
 from sampan.engine.changes import apply_changes
 from sampan.engine.events import Events
 from sampan.engine.filters import Filters
@@ -126,7 +126,7 @@ class Images:
             reference.parse_tag(name)
         config = apply_changes(_imported(source, message, platform), changes)
         with self._store.hold():
-            layer = await self._worker.run("image.import_tar", self._args(), [fd])
+            layer = await image_job.run(self._worker, self._store.layout, "image.import_tar", {}, [fd])
             image = self._store.register(config, [msgspec.convert(layer, LayerRef)], [name] if name else [])
         self._tell("import", image, name or image.id)
         return image.id
@@ -134,7 +134,8 @@ class Images:
     async def load(self, fd: int, emit: Emit, quiet: bool = True) -> None:
         """Take images from a docker-archive or OCI archive; emits Docker's messages. Raises InvalidArgument."""
         with self._store.hold():
-            result = await self._worker.run("image.load", self._args(), [fd], None if quiet else _progress(emit))
+            on_progress = None if quiet else _progress(emit)
+            result = await image_job.run(self._worker, self._store.layout, "image.load", {}, [fd], on_progress)
             loaded = [
                 (self._store.adopt(entry["manifest"], entry["names"]), entry["names"]) for entry in result["images"]
             ]

@@ -36,7 +36,7 @@ def import_tar(channel: Channel, args: dict[str, Any], fds: list[int]) -> dict[s
     _prepare(fds)
     source = Source(fds[0])
     source.on_progress = _Meter(channel, "Importing").at
-    ref, warnings = layer.unpack(Layout(args["data_root"]), source)
+    ref, warnings = layer.unpack(_layout(args), source)
     return {**msgspec.to_builtins(ref), "warnings": warnings}
 
 
@@ -44,7 +44,7 @@ def load_images(channel: Channel, args: dict[str, Any], fds: list[int]) -> dict[
     """fds[0]: a docker-archive or OCI archive. args: data_root. → images: [{manifest, id, names}] for Store.adopt."""
     _prepare(fds)
     meter = _Meter(channel, "Loading layer")
-    loaded = load.load(Layout(args["data_root"]), Source(fds[0]), meter.of_layer)
+    loaded = load.load(_layout(args), Source(fds[0]), meter.of_layer)
     return {"images": msgspec.to_builtins(loaded)}
 
 
@@ -62,7 +62,7 @@ def commit_layer(channel: Channel, args: dict[str, Any], fds: list[int]) -> dict
     """
     _prepare(fds)
     meter = _Meter(channel, "Committing")
-    ref, warnings = layer.commit(Layout(args["data_root"]), args["upper"], bool(args["move"]), meter.at)
+    ref, warnings = layer.commit(_layout(args), args["upper"], bool(args["move"]), meter.at)
     return {**msgspec.to_builtins(ref), "warnings": warnings}
 
 
@@ -173,6 +173,14 @@ def sweep(channel: Channel, args: dict[str, Any], fds: list[int]) -> dict[str, A
     for name in args["names"]:
         layout.remove_temporary(name)
     return {}
+
+
+def _layout(args: dict[str, Any]) -> Layout:
+    """args: data_root, and optionally workspace: a directory in its tmp/, made by the asker, for half-made things."""
+    layout = Layout(args["data_root"])
+    if args.get("workspace"):
+        layout.tmp = f"{layout.tmp}/{args['workspace']}"
+    return layout
 
 
 JOBS: dict[str, Callable[[Channel, dict[str, Any], list[int]], dict[str, Any]]] = {

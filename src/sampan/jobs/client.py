@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sampan.errors import Internal, Unavailable, from_message
+from sampan.errors import Internal, InvalidArgument, Unavailable, from_message
 from sampan.jobs import channel as wire
 from sampan.linux import mount
 
@@ -58,10 +58,13 @@ class Job:
         """Next message (`progress`, `result`, `error` or the job's own words), None when the job has ended."""
         received = await receive(self.sock)
         if received is not None and "pid" in received[0] and not self.pid:
-            self.pid = int(received[0]["pid"])
-            self._pidfd = received[1][0]
+            self._meet(received)
             return await self.receive()
         return received
+
+    def _meet(self, first: Message) -> None:
+        self.pid = int(first[0]["pid"])
+        self._pidfd = first[1][0]
 
     async def result(
         self, received: Message | None, on_progress: Callable[[dict[str, Any]], None] | None = None
@@ -88,7 +91,12 @@ class Job:
             self._pidfd = -1
 
     def kill(self) -> None:
-        """End the job now."""
+        """End the job now. One that has not said its first word ends when it does: nobody listens any more."""
+        if not self.pid and self.sock.fileno() >= 0:
+            with contextlib.suppress(BlockingIOError, InvalidArgument):  # it has not, or is none of ours
+                received = wire.receive(self.sock)
+                if received is not None and "pid" in received[0]:
+                    self._meet(received)
         if self._pidfd >= 0:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
