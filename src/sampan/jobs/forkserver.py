@@ -155,7 +155,10 @@ def _child(table: Mapping[str, Job], request: dict[str, Any], fds: list[int]) ->
 
 def _run(channel: Channel, table: Mapping[str, Job], request: dict[str, Any], fds: list[int]) -> None:
     pidfd = os.pidfd_open(os.getpid())
-    wire.send(channel.sock, {"pid": os.getpid()}, [pidfd])
+    try:
+        wire.send(channel.sock, {"pid": os.getpid()}, [pidfd])
+    except (BrokenPipeError, ConnectionResetError):
+        return  # the asker left before we began: there is nothing to do
     os.close(pidfd)
     try:
         job = table.get(str(request.get("job")))
