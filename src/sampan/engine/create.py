@@ -34,7 +34,7 @@ async def create(
     config = settings.merge(said, image.config.config)
     host_config = hostconfig.host_config(body.get("HostConfig"))
     warnings = limits.check(host_config)
-    networks = _networks(host_config, body.get("NetworkingConfig"))
+    networks = check_network(host_config, body.get("NetworkingConfig"))
     if host_config["CgroupParent"]:
         cgroupfs.check_path(host_config["CgroupParent"])
     id = secrets.token_hex(32)
@@ -94,7 +94,7 @@ def _image_named(said: dict[str, Any]) -> str:
     return str(name)
 
 
-def _networks(host_config: dict[str, Any], asked: Any) -> dict[str, Any]:
+def check_network(host_config: dict[str, Any], asked: Any) -> dict[str, Any]:
     """Which network, by `NetworkMode`, or by the one entry of `EndpointsConfig`. Raises InvalidArgument."""
     mode = host_config["NetworkMode"]
     endpoints = (asked.get("EndpointsConfig") if isinstance(asked, dict) else None) or {}

@@ -81,6 +81,7 @@ def make_container(step: RunStep) -> Container:
         "NetworkMode": step.network, "ExtraHosts": list(step.extra_hosts), "LogConfig": {"Type": "none"}, **step.limits,
     })
     limits.check(host_config)
+    create.check_network(host_config, None)
     config: dict[str, Any] = settings.merge({
         "Cmd": step.args, "Entrypoint": [""], "Env": step.env, "User": step.user, "WorkingDir": step.workdir,
         "Hostname": step.id[:12], "Image": "",

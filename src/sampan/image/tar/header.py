@@ -43,7 +43,7 @@ def number(field: bytes, what: str) -> int:
             return int(digits, 8)
     except ValueError:
         pass  # an 8 or a 9
-    raise InvalidArgument(f"invalid tar header: {what} is {shown(field)!r}")
+    raise InvalidArgument(f"invalid tar header: {what} is not a number")
 
 
 def _base256(field: bytes) -> int:
