@@ -21,8 +21,6 @@ MAX_DEPTH = 2000  # levels; each holds a descriptor
 _MAX_WARNINGS = 20
 _SECOND = 10**9
 _DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-#: without O_NONBLOCK a file that a container replaced by a FIFO meanwhile would hang us
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _KINDS = {
     stat.S_IFREG: FILE, stat.S_IFDIR: DIRECTORY, stat.S_IFLNK: SYMLINK, stat.S_IFCHR: CHAR, stat.S_IFBLK: BLOCKDEV,
     stat.S_IFIFO: FIFO,
@@ -156,11 +154,9 @@ class Packer:
         return fd
 
     def _file(self, parent: int, name: bytes, archived: bytes) -> None:
-        fd = os.open(name, _READ, dir_fd=parent)
+        fd = _open_regular(parent, name)
         try:
             status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode):
-                raise OSError(errno.EAGAIN, "the file was replaced while it was read")
             entry = self._describe(archived, status, fd)
             entry.size = status.st_size
             self.size += entry.size
@@ -222,3 +218,16 @@ class Packer:
 def _names(fd: int) -> list[bytes]:
     """Sorted so that pop() gives the first."""
     return sorted(map(os.fsencode, os.listdir(fd)), reverse=True)
+
+
+def _open_regular(parent: int, name: bytes) -> int:
+    """A file to read. What a container has put in its place meanwhile is looked at before it is opened: opening a
+    device acts on it, and we are in no device cgroup (a host's watchdog starts to count when it is opened).
+    """
+    pinned = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    try:
+        if not stat.S_ISREG(os.fstat(pinned).st_mode):
+            raise OSError(errno.EAGAIN, "the file was replaced while it was read", os.fsdecode(name))
+        return os.open(f"/proc/self/fd/{pinned}", os.O_RDONLY | os.O_CLOEXEC)  # allowed: our own descriptor
+    finally:
+        os.close(pinned)
