@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-import sampan
 from engine_fixture import Engine
 from engine_fixture import engine as new_engine
+from sampan import errors
 
 VARYING = ("berths", "trash", "seccomp", "state.db", "state.db-wal", "state.db-shm")
 """In a data root: made ahead, not yet deleted, cached, the database's."""
@@ -55,7 +55,7 @@ def nothing_left(engine: Engine) -> Iterator[None]:
     assert things(engine) == before
 
 
-def sampan(engine: Engine, *args: str) -> subprocess.CompletedProcess[str]:
+def by_sampan(engine: Engine, *args: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "sampan.cli", "-H", f"unix://{engine.socket}", *args]
     return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
@@ -127,18 +127,18 @@ REFUSED = {
 @pytest.mark.parametrize("command", ["docker", "sampan"])
 def test_run(engine: Engine, command: str, name: str) -> None:
     args, code, words = REFUSED[name]
-    run = sampan if command == "sampan" else without_check
+    run = by_sampan if command == "sampan" else by_docker
     done = run(engine, "run", "--rm", *args)
     assert (done.returncode, done.stdout) == (code, ""), done
     assert words in sentence(done) and "Traceback" not in done.stderr and "internal error" not in done.stderr
     assert name in ("option", "bad name") or len(sentence(done)) < 400
 
 
-def without_check(engine: Engine, *args: str) -> subprocess.CompletedProcess[str]:
+def by_docker(engine: Engine, *args: str) -> subprocess.CompletedProcess[str]:
     return engine.docker(*args, check=False)
 
 
-@pytest.mark.parametrize("command", [sampan, without_check])
+@pytest.mark.parametrize("command", [by_sampan, by_docker])
 @pytest.mark.parametrize(("args", "code", "words"), [
     (["start", "nosuch"], 1, "No such container: nosuch"),
     (["stop", "nosuch"], 1, "No such container: nosuch"),
@@ -171,7 +171,7 @@ def test_other_commands(engine: Engine, command: Any, args: list[str], code: int
 @pytest.mark.parametrize("address", ["0.0.0.0", "127.0.0.1"])
 def test_port_of_another_container(engine: Engine, address: str) -> None:
     port = engine.docker("port", "web", "80").stdout.strip().rpartition(":")[2]
-    done = without_check(engine, "run", "--rm", "-p", f"{address}:{port}:80", "busybox", "true")
+    done = by_docker(engine, "run", "--rm", "-p", f"{address}:{port}:80", "busybox", "true")
     assert done.returncode == 125 and f"Bind for {address}:{port} failed: port is already allocated" in done.stderr
 
 
@@ -179,13 +179,13 @@ def test_port_of_a_process_of_the_host(engine: Engine) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         for publish in (f"{port}:80", f"127.0.0.1:{port}:80"):
-            done = without_check(engine, "run", "--rm", "-p", publish, "busybox", "true")
+            done = by_docker(engine, "run", "--rm", "-p", publish, "busybox", "true")
             assert done.returncode == 125 and f":{port} failed: port is already allocated" in done.stderr
 
 
 def test_a_container_that_cannot_start_stays_created_and_says_why(engine: Engine) -> None:
     port = engine.docker("port", "web", "80").stdout.strip()
-    done = without_check(engine, "run", "-d", "--name", "late", "-p", f"{port}:80", "busybox", "true")
+    done = by_docker(engine, "run", "-d", "--name", "late", "-p", f"{port}:80", "busybox", "true")
     lines = [line for line in done.stderr.splitlines() if line and not line.startswith("Run ")]
     assert done.returncode == 125 and len(lines) == 1 and "port is already allocated" in lines[0]
     state = engine.state("late")
@@ -198,7 +198,7 @@ def test_no_permission_on_the_socket(engine: Engine) -> None:
     nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
     os.chmod(engine.directory, 0o755)
     commands = [["docker", "ps"]]
-    if subprocess.run([*nobody, "test", "-r", sampan.__file__], check=False).returncode == 0:  # not below /root
+    if subprocess.run([*nobody, "test", "-r", errors.__file__], check=False).returncode == 0:  # not below /root
         commands.append([sys.executable, "-m", "sampan.cli", "-H", f"unix://{engine.socket}", "ps"])
     for command in commands:
         environment = {**engine.environment, "DOCKER_CONFIG": "/nonexistent"}
@@ -215,7 +215,7 @@ def test_no_engine_there(tmp_path: Path) -> None:
 
 def test_what_this_kernel_cannot_do(engine: Engine) -> None:
     """Real-time scheduling of groups needs a kernel built for it, and time set aside for the parent group."""
-    done = without_check(engine, "run", "--rm", "--cpu-rt-runtime", "1000", "busybox", "true")
+    done = by_docker(engine, "run", "--rm", "--cpu-rt-runtime", "1000", "busybox", "true")
     assert done.returncode == 125 and re.search(r"real-time|rt_runtime", done.stderr)
 
 
