@@ -36,7 +36,7 @@ BESIDES = {
 """File -> what it may import besides."""
 
 EDGES = {
-    "asyncio": {"jobs", "network", "shim", "engine", "api", "commands/serve"},
+    "asyncio": {"jobs", "network", "shim", "build", "engine", "api", "commands/serve"},
     "h11": {"api", "cli", "image"},
     "urllib3": {"image"},
     "sqlite3": {"engine"},
