@@ -8,10 +8,20 @@ import select
 import socket
 import tarfile
 from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from engine_fixture import PATIENCE, Engine, engine
+from sampan.engine.container import Container
+from sampan.engine.context import Context
+from sampan.engine.execs import Exec, ExecTable
+from sampan.engine.index import Index
+from sampan.engine.record import Record
+from sampan.engine.state import State
+from sampan.errors import NotFound
 from sampan.linux.inotify import IN_CREATE, IN_DELETE, IN_MOVED_TO, Inotify
 
 
@@ -60,3 +70,23 @@ def test_an_upload_is_broken_off(boat: Engine, path: str) -> None:
     finally:
         inotify.close()
         os.close(directory)
+
+
+def test_the_exit_code_of_a_long_exec_outlives_many_short_ones(tmp_path: Path) -> None:
+    """Its client asks a moment after it has ended, however many began after it and ended before it."""
+    state, index = State(tmp_path / "state.db"), Index()
+    container = Container(Record("c" * 64, "web", 1, "sha256:0", "x", {}, {}))
+    index.add(container)
+    table = ExecTable(cast(Context, SimpleNamespace(state=state, index=index, publish=lambda *_, **__: None)))
+    table.add(container, Exec("long", container.id, {}))
+    try:
+        for number in range(600):
+            table.add(container, Exec(str(number), container.id, {}))
+            table.ended(str(number), 0)
+        table.ended("long", 3)
+        table.add(container, Exec("next", container.id, {}))
+        assert table.get("long").exit_code == 3
+        with pytest.raises(NotFound):
+            table.get("0")
+    finally:
+        state.close()

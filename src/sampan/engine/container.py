@@ -33,7 +33,7 @@ class Container:
         self.restart: asyncio.TimerHandle | None = None
         self.backoff = 0.0  # seconds before the last automatic restart
         self.early: list[AttachedClient] = []  # attached before the start
-        self.execs: dict[str, None] = {}  # ids, oldest first
+        self.execs: dict[str, None] = {}  # ids; the ended ones as they ended
         self.has_died = asyncio.Event()
         self._waiters: list[tuple[str, asyncio.Future[dict[str, Any]]]] = []
         if record.status not in lifecycle.ALIVE:

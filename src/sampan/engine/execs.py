@@ -18,7 +18,7 @@ from sampan.shim.messages import AttachedClient, ExecRequest
 log = logging.getLogger(__name__)
 
 KIND = "exec"
-_KEPT = 64  # ended ones that a container's clients may still ask about
+_KEPT = 512  # ended ones that a container's clients may still ask about: those that ended last
 
 CREATED, RUNNING, EXITED = "created", "running", "exited"
 
@@ -83,6 +83,7 @@ class ExecTable:
         found.status, found.exit_code, found.pid = EXITED, status, 0
         self.save(found)
         container = self._ctx.index.find(found.container)
+        container.execs[id] = container.execs.pop(id, None)
         self._ctx.publish(container, "exec_die", execID=id, exitCode=str(status))
 
     def container_ended(self, container: Container) -> None:
