@@ -95,7 +95,7 @@ class Containers:
     async def inspect(self, ref: str, size: bool = False) -> dict[str, Any]:
         """`GET /containers/REF/json`."""
         container = self._ctx.index.find(ref)
-        found = inspection.details(self._ctx, container, self._execs)
+        found = inspection.details(self._ctx, container, self._execs.running(container))
         return found | (await self._sizes(container.id) if size else {})
 
     async def _sizes(self, id: str) -> dict[str, int]:

@@ -61,6 +61,10 @@ class ExecTable:
             else:
                 self._ctx.state.delete(KIND, id)
 
+    def running(self, container: Container) -> list[str]:
+        """The ids of a container's execs that run."""
+        return [id for id in container.execs if self._all[id].status == RUNNING]
+
     def add(self, container: Container, new: Exec) -> None:
         self._all[new.id] = new
         container.execs[new.id] = None

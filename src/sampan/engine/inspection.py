@@ -9,14 +9,12 @@ import msgspec
 from sampan.engine import files, lifecycle, networking, timestamps
 from sampan.engine.container import Container
 from sampan.engine.context import Context
-from sampan.engine.execs import RUNNING, ExecTable
 from sampan.engine.record import Record
 
 
-def details(ctx: Context, container: Container, execs: ExecTable) -> dict[str, Any]:
+def details(ctx: Context, container: Container, running: list[str]) -> dict[str, Any]:
     """`GET /containers/ID/json` without sizes. `State.KilledBy`, `.Cgroups` and `.StartSteps` are Sampan's own."""
     record = container.record
-    running = [id for id in container.execs if execs.get(id).status == RUNNING]
     return {
         "Id": record.id, "Created": timestamps.rfc3339(record.created), "Path": record.path, "Args": record.args,
         "State": state(record) | {"StartSteps": _steps(container)},
