@@ -41,6 +41,32 @@ class ConsoleSize(_Struct, kw_only=True):
     width: int
 
 
+class Scheduler(_Struct, kw_only=True):
+    """sched_setattr(2); `policy` is SCHED_OTHER, …; times are nanoseconds."""
+
+    policy: str
+    nice: int = 0
+    priority: int = 0
+    flags: list[str] = []
+    runtime: int = 0
+    deadline: int = 0
+    period: int = 0
+
+
+class IOPriority(_Struct, kw_only=True):
+    """ioprio_set(2); `class` is IOPRIO_CLASS_RT, IOPRIO_CLASS_BE or IOPRIO_CLASS_IDLE."""
+
+    io_class: str = msgspec.field(name="class", default="")
+    priority: int = 0
+
+
+class ExecCPUAffinity(_Struct, kw_only=True):
+    """CPU lists ("0-3,7") for the runtime's part of exec before, and for the program after joining the cgroup."""
+
+    initial: str = ""
+    final: str = ""
+
+
 class Process(_Struct, kw_only=True):
     terminal: bool = False
     console_size: ConsoleSize | None = None
@@ -54,6 +80,9 @@ class Process(_Struct, kw_only=True):
     apparmor_profile: str = ""
     oom_score_adj: int | None = None
     selinux_label: str = ""
+    scheduler: Scheduler | None = None
+    io_priority: IOPriority | None = None
+    exec_cpu_affinity: ExecCPUAffinity | None = msgspec.field(default=None, name="execCPUAffinity")
 
 
 class Root(_Struct, kw_only=True):
@@ -163,6 +192,11 @@ class HugepageLimit(_Struct, kw_only=True):
     limit: int
 
 
+class Rdma(_Struct, kw_only=True):
+    hca_handles: int | None = None
+    hca_objects: int | None = None
+
+
 class Resources(_Struct, kw_only=True):
     devices: list[DeviceCgroup] = []
     memory: Memory | None = None
@@ -170,6 +204,7 @@ class Resources(_Struct, kw_only=True):
     pids: Pids | None = None
     block_io: BlockIO | None = msgspec.field(default=None, name="blockIO")
     hugepage_limits: list[HugepageLimit] = []
+    rdma: dict[str, Rdma] = {}
     unified: dict[str, str] = {}
 
 
@@ -197,6 +232,37 @@ class Seccomp(_Struct, kw_only=True):
     listener_metadata: str = ""
 
 
+class Personality(_Struct, kw_only=True):
+    """personality(2): `domain` is LINUX or LINUX32."""
+
+    domain: str
+    flags: list[str] = []
+
+
+class IntelRdt(_Struct, kw_only=True):
+    clos_id: str = msgspec.field(name="closID", default="")
+    schemata: list[str] = []
+    l3_cache_schema: str = ""
+    mem_bw_schema: str = ""
+    enable_cmt: bool = msgspec.field(name="enableCMT", default=False)
+    enable_mbm: bool = msgspec.field(name="enableMBM", default=False)
+    enable_monitoring: bool = False
+
+
+class NetDevice(_Struct, kw_only=True):
+    """A network device of the host to move into the container; `name` is its name there, "" keeps it."""
+
+    name: str = ""
+
+
+class MemoryPolicy(_Struct, kw_only=True):
+    """set_mempolicy(2); `nodes` is a list like "0-3,7"."""
+
+    mode: str
+    nodes: str = ""
+    flags: list[str] = []
+
+
 class Linux(_Struct, kw_only=True):
     namespaces: list[Namespace] = []
     uid_mappings: list[IDMapping] = []
@@ -211,6 +277,28 @@ class Linux(_Struct, kw_only=True):
     masked_paths: list[str] = []
     readonly_paths: list[str] = []
     mount_label: str = ""
+    personality: Personality | None = None
+    intel_rdt: IntelRdt | None = None
+    net_devices: dict[str, NetDevice] = {}
+    memory_policy: MemoryPolicy | None = None
+
+
+class Hook(_Struct, kw_only=True):
+    """A program run at a point of the container's life, its state on stdin. `timeout` in seconds, None: no limit."""
+
+    path: str
+    args: list[str] = []
+    env: list[str] = []
+    timeout: int | None = None
+
+
+class Hooks(_Struct, kw_only=True):
+    prestart: list[Hook] = []
+    create_runtime: list[Hook] = []
+    create_container: list[Hook] = []
+    start_container: list[Hook] = []
+    poststart: list[Hook] = []
+    poststop: list[Hook] = []
 
 
 class Spec(_Struct, kw_only=True):
@@ -221,4 +309,5 @@ class Spec(_Struct, kw_only=True):
     domainname: str = ""
     mounts: list[Mount] = []
     linux: Linux | None = None
+    hooks: Hooks | None = None
     annotations: dict[str, str] = {}

@@ -6,7 +6,6 @@ import os
 import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import msgspec
 
@@ -15,6 +14,7 @@ from sampan.jobs import channel as wire
 from sampan.linux import clone, userns
 from sampan.linux.cgroup import Group
 from sampan.oci import runtime as oci
+from sampan.record import dataclass
 from sampan.runtime import newborn, plan
 from sampan.runtime.init import Stdio
 from sampan.runtime.newborn import Newborn, Work

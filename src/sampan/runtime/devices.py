@@ -6,9 +6,9 @@ import fcntl
 import os
 import stat
 import struct
-from dataclasses import dataclass
 
 from sampan.linux import mount, paths
+from sampan.record import dataclass
 from sampan.runtime.operation import Stage
 
 _TIOCGPTPEER = 0x5441

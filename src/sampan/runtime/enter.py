@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass, field
 
 from sampan.errors import Conflict, Internal, SampanError, from_message
 from sampan.jobs import channel as wire
 from sampan.linux import clone, paths, process, userns
 from sampan.linux.cgroup import Group
 from sampan.oci import runtime as oci
+from sampan.record import dataclass, field
 from sampan.runtime import container, identity, init, newborn
 from sampan.runtime.devices import OpenConsole, open_pty
 from sampan.runtime.kernel import JoinCgroup

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from functools import cache
 
 from sampan.linux import capability, process, seccomp
 from sampan.oci import runtime as oci
+from sampan.record import dataclass
 from sampan.runtime.operation import Stage
 from sampan.runtime.users import Identity
 

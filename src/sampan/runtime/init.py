@@ -21,7 +21,6 @@ import signal
 import socket
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import NoReturn
 
 import msgspec
@@ -30,6 +29,7 @@ from sampan.errors import SampanError, StartFailed, to_message
 from sampan.jobs import channel as wire
 from sampan.linux import capability, paths, process, userns
 from sampan.oci import runtime as oci
+from sampan.record import dataclass, field
 from sampan.runtime import pid1, users
 from sampan.runtime.devices import OpenConsole
 from sampan.runtime.identity import BecomeUser, LoadSeccomp, NoNewPrivileges, SetRlimits

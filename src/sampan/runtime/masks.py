@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
 
 from sampan.linux import mount, paths
+from sampan.record import dataclass
 from sampan.runtime.operation import Stage
 
 

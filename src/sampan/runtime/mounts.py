@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from dataclasses import dataclass
 
 from sampan.linux import mount, paths
+from sampan.record import dataclass
 from sampan.runtime.operation import Stage
 from sampan.runtime.options import MountOptions
 

@@ -12,7 +12,6 @@ import select
 import signal
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import msgspec
@@ -22,6 +21,7 @@ from sampan.jobs import channel as wire
 from sampan.linux import clone, process
 from sampan.linux.cgroup import Group, Host
 from sampan.oci import runtime as oci
+from sampan.record import dataclass
 from sampan.runtime import identity, init, plan
 from sampan.runtime.kernel import JoinCgroup
 from sampan.runtime.operation import Recorder, Report

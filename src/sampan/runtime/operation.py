@@ -6,10 +6,11 @@ import os
 import stat
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
 
 import msgspec
+
+from sampan.record import dataclass, field
 
 
 class Step(msgspec.Struct):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 from sampan.linux import mount, process
+from sampan.record import dataclass
 from sampan.runtime.operation import Stage
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from sampan.errors import InvalidArgument
 from sampan.linux import paths
 from sampan.oci import runtime as oci
+from sampan.record import dataclass
 
 MAX_ID = 2**31 - 1
 MAX_FILE = 10 << 20
