@@ -11,10 +11,10 @@ import msgspec
 
 from sampan.errors import Internal, NotFound, StartFailed, from_message
 from sampan.jobs import channel as wire
+from sampan.lean.record import dataclass
 from sampan.linux import clone, userns
 from sampan.linux.cgroup import Group
 from sampan.oci import runtime as oci
-from sampan.record import dataclass
 from sampan.runtime import newborn, plan
 from sampan.runtime.init import Stdio
 from sampan.runtime.newborn import Newborn, Work

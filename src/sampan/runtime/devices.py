@@ -7,8 +7,8 @@ import os
 import stat
 import struct
 
+from sampan.lean.record import dataclass
 from sampan.linux import mount, paths
-from sampan.record import dataclass
 from sampan.runtime.operation import Stage
 
 _TIOCGPTPEER = 0x5441

@@ -18,10 +18,10 @@ import socket
 
 from sampan.errors import Conflict, Internal, SampanError, from_message
 from sampan.jobs import channel as wire
+from sampan.lean.record import dataclass, field
 from sampan.linux import clone, paths, process, userns
 from sampan.linux.cgroup import Group
 from sampan.oci import runtime as oci
-from sampan.record import dataclass, field
 from sampan.runtime import container, identity, init, newborn
 from sampan.runtime.devices import OpenConsole, open_pty
 from sampan.runtime.kernel import JoinCgroup

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from functools import cache
 
+from sampan.lean.record import dataclass
 from sampan.linux import capability, process, seccomp
 from sampan.oci import runtime as oci
-from sampan.record import dataclass
 from sampan.runtime.operation import Stage
 from sampan.runtime.users import Identity
 

@@ -27,9 +27,9 @@ import msgspec
 
 from sampan.errors import SampanError, StartFailed, to_message
 from sampan.jobs import channel as wire
+from sampan.lean.record import dataclass, field
 from sampan.linux import capability, paths, process, userns
 from sampan.oci import runtime as oci
-from sampan.record import dataclass, field
 from sampan.runtime import pid1, users
 from sampan.runtime.devices import OpenConsole
 from sampan.runtime.identity import BecomeUser, LoadSeccomp, NoNewPrivileges, SetRlimits

@@ -8,8 +8,8 @@ import re
 import socket
 import struct
 
+from sampan.lean.record import dataclass
 from sampan.linux import cgroup, clone, paths, process
-from sampan.record import dataclass
 from sampan.runtime.operation import Stage
 
 _SYSCTL = re.compile(r"[A-Za-z0-9_-]+(?:[./][A-Za-z0-9_*@:-]+)+")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import stat
 
+from sampan.lean.record import dataclass
 from sampan.linux import mount, paths
-from sampan.record import dataclass
 from sampan.runtime.operation import Stage
 
 

@@ -6,8 +6,8 @@ import errno
 import os
 import stat
 
+from sampan.lean.record import dataclass
 from sampan.linux import mount, paths
-from sampan.record import dataclass
 from sampan.runtime.operation import Stage
 from sampan.runtime.options import MountOptions
 

@@ -18,10 +18,10 @@ import msgspec
 
 from sampan.errors import InvalidArgument, StartFailed
 from sampan.jobs import channel as wire
+from sampan.lean.record import dataclass
 from sampan.linux import clone, process
 from sampan.linux.cgroup import Group, Host
 from sampan.oci import runtime as oci
-from sampan.record import dataclass
 from sampan.runtime import identity, init, plan
 from sampan.runtime.kernel import JoinCgroup
 from sampan.runtime.operation import Recorder, Report

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import msgspec
 
-from sampan.record import dataclass, field
+from sampan.lean.record import dataclass, field
 
 
 class Step(msgspec.Struct):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from sampan.lean.record import dataclass, field
 from sampan.linux import mount
-from sampan.record import dataclass, field
 
 # name → (attributes to set, attributes to clear); an "r" in front makes it recursive (config.md, "Linux mount options")
 _ATTRIBUTES = {

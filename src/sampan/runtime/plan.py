@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sampan.errors import InvalidArgument
+from sampan.lean.record import dataclass, field
 from sampan.linux import clone, mount
 from sampan.linux.cgroup import Host, hierarchies
 from sampan.oci import runtime as oci
-from sampan.record import dataclass, field
 from sampan.runtime import options
 from sampan.runtime.devices import DEFAULTS, MakeDevice, OpenConsole, PopulateDev
 from sampan.runtime.kernel import (

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
+from sampan.lean.record import dataclass
 from sampan.linux import mount, process
-from sampan.record import dataclass
 from sampan.runtime.operation import Stage
 
 

@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterator
 
 from sampan.errors import InvalidArgument
+from sampan.lean.record import dataclass
 from sampan.linux import paths
 from sampan.oci import runtime as oci
-from sampan.record import dataclass
 
 MAX_ID = 2**31 - 1
 MAX_FILE = 10 << 20

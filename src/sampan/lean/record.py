@@ -7,11 +7,11 @@ inheritance, `frozen` (which the type checker enforces, not the run time), equal
 
 from __future__ import annotations
 
+__all__ = ["dataclass", "field", "replace"]
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from dataclasses import dataclass as dataclass
-    from dataclasses import field as field
-    from dataclasses import replace as replace
+    from dataclasses import dataclass, field, replace
 else:
 
     class _Factory:

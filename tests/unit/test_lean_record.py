@@ -1,10 +1,10 @@
-"""sampan.record.dataclass does what dataclasses.dataclass does, as far as it goes."""
+"""sampan.lean.record.dataclass does what dataclasses.dataclass does, as far as it goes."""
 
 from __future__ import annotations
 
 import pytest
 
-from sampan.record import dataclass, field, replace
+from sampan.lean.record import dataclass, field, replace
 
 
 @dataclass(frozen=True)
