@@ -189,6 +189,17 @@ class Group:
         else:
             raise self._no_freezer()
 
+    def frozen(self) -> bool:
+        """Whether all processes are stopped, by this or another program. A group that is gone is not."""
+        try:
+            if self.host.v2_freezer and UNIFIED in self._directories:
+                return controlfile.read(self._directories[UNIFIED], "cgroup.freeze").strip() == "1"
+            if "freezer" in self._directories:
+                return controlfile.read(self._directories["freezer"], "freezer.state").strip() != "THAWED"
+        except FileNotFoundError:
+            pass
+        return False
+
     def _no_freezer(self) -> SampanError:
         if self.host.v2_freezer or "freezer" in self.host.v1:
             return Conflict(f"cgroup {self.path} is being removed")

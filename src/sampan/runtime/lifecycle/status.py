@@ -1,0 +1,107 @@
+"""What a container is at this moment (runtime.md, "State"): asked of the kernel, never only of what was written down."""
+
+from __future__ import annotations
+
+import os
+
+import _socket
+
+from sampan.errors import NotFound
+from sampan.runtime.lifecycle.records import START_SOCKET, Entry, Record
+
+OCI_VERSION = "1.2.0"
+CREATING, CREATED, RUNNING, PAUSED, STOPPED = "creating", "created", "running", "paused", "stopped"
+
+
+def of(entry: Entry, record: Record | None = None) -> str:
+    """creating, created, running, paused or stopped. A create that was killed half-way is stopped."""
+    if record is None:
+        try:
+            record = entry.read()
+        except NotFound:
+            return CREATING if entry.in_use() else STOPPED
+    if not record.pid:
+        return CREATING if entry.in_use() else STOPPED
+    if not is_alive(record):
+        return STOPPED
+    group = entry.group(record)
+    if group is not None and group.frozen():
+        return PAUSED
+    return CREATED if waits_for_start(entry) else RUNNING
+
+
+def is_alive(record: Record) -> bool:
+    """Whether its process 1 runs: the very one, not another that got its pid, and not only its exit status."""
+    try:
+        state, start_time = process_state(record.pid)
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return start_time == record.start_time and state not in "ZX"
+
+
+def process_state(pid: int) -> tuple[str, int]:
+    """(state letter, start time in clock ticks since boot): proc(5), /proc/PID/stat, fields 3 and 22."""
+    fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        text = os.read(fd, 4096).decode("ascii", "replace")
+    finally:
+        os.close(fd)
+    fields = text.rpartition(")")[2].split()  # the name before it may hold anything, spaces and parentheses too
+    return fields[0], int(fields[19])
+
+
+def open_pidfd(record: Record) -> int:
+    """A pidfd of the container's process 1, surely it. Raises NotFound when it has ended. The caller closes it."""
+    if record.pid:
+        try:
+            fd = os.pidfd_open(record.pid)
+        except ProcessLookupError:
+            raise NotFound("container not running") from None
+        if is_alive(record):
+            return fd
+        os.close(fd)
+    raise NotFound("container not running")
+
+
+def waits_for_start(entry: Entry) -> bool:
+    """Whether the init stage still listens for `start`: once the program runs, the socket is closed."""
+    try:
+        connect(entry).close()
+    except (FileNotFoundError, ConnectionRefusedError):
+        return False
+    return True
+
+
+def connect(entry: Entry) -> _socket.socket:
+    """A connection to the init stage that waits for `start`. Raises FileNotFoundError, ConnectionRefusedError."""
+    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
+    try:
+        sock.connect(f"/proc/self/fd/{entry.fd}/{START_SOCKET}")  # a name by descriptor is always short enough (unix(7))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def describe(entry: Entry) -> dict[str, object]:
+    """The state as the spec and runc print it: ociVersion, id, status, pid, bundle, rootfs, created, annotations, owner.
+
+    `pid` is 0 unless there is a process.
+    """
+    try:
+        record = entry.read()
+    except NotFound:
+        status = of(entry)
+        return {
+            "ociVersion": OCI_VERSION, "id": entry.id, "pid": 0, "status": status, "bundle": "", "rootfs": "",
+            "created": "0001-01-01T00:00:00Z", "owner": "",
+        }
+    status = of(entry, record)
+    state: dict[str, object] = {
+        "ociVersion": OCI_VERSION, "id": record.id, "pid": 0 if status == STOPPED else record.pid, "status": status,
+        "bundle": record.bundle, "rootfs": record.rootfs, "created": record.created,
+    }
+    if record.annotations:
+        state["annotations"] = record.annotations
+    state["owner"] = record.owner
+    return state
