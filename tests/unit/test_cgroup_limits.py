@@ -81,7 +81,7 @@ def test_the_device_policy_follows_v1() -> None:
         rule(True, "c", 1, 5), rule(False, "c", 1, 5, "w"), rule(True, "b"), rule(False, "b"),
     ])
     assert not found.allow
-    assert found.exemptions == (("c", 1, 3, 7), ("c", 1, 5, 3))
+    assert found.exemptions == (device_program.Exemption("c", 1, 3, 7), device_program.Exemption("c", 1, 5, 3))
 
 
 def allowed(found: device_program.Policy, kind: str, major: int, minor: int, access: int) -> bool:

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Iterator
 
 from sampan.errors import Conflict, InvalidArgument, Unsupported
 from sampan.linux.cgroup import controlfile
 from sampan.linux.cgroup.host import Host
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 UNIFIED = "unified"
 """The key of the v2 directory among a group's directories; any other key is a v1 controller."""

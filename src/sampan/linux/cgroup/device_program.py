@@ -8,18 +8,19 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import platform
 import struct
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
 
 from sampan.errors import InvalidArgument, Unsupported
+from sampan.lean.record import dataclass
 from sampan.linux import libc
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sampan.oci.runtime import DeviceCgroup
 
-NR_BPF = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "s390x": 351, "ppc64le": 361}.get(platform.machine(), -1)
+NR_BPF = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "s390x": 351, "ppc64le": 361}.get(os.uname().machine, -1)
 
 BPF_PROG_LOAD = 5
 BPF_PROG_ATTACH = 8
@@ -51,7 +52,8 @@ _EXIT = 0x95
 _JUMPS = frozenset((_JUMP_EQUAL_K, _JUMP_UNEQUAL_K, _JUMP_UNEQUAL_X))
 
 
-class Exemption(NamedTuple):
+@dataclass(frozen=True)
+class Exemption:
     """One device, or all (None), that the default does not hold for; `access` is a mask of m 1, r 2, w 4."""
 
     type: str
@@ -60,7 +62,8 @@ class Exemption(NamedTuple):
     access: int
 
 
-class Policy(NamedTuple):
+@dataclass(frozen=True)
+class Policy:
     """What a list of rules comes to: the default, and the exemptions from it."""
 
     allow: bool

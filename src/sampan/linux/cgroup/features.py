@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 
-import msgspec
-
+from sampan.lean.record import dataclass, field
 from sampan.linux.cgroup import controlfile
 from sampan.linux.cgroup.host import Host, kernel_release
 
 
-class Features(msgspec.Struct, frozen=True):
+@dataclass(frozen=True)
+class Features:
     """One flag per thing that a user can ask for. `cpus` and `mems` are lists as cpuset has them ("0-3,8")."""
 
     memory_limit: bool = True
@@ -27,8 +27,8 @@ class Features(msgspec.Struct, frozen=True):
     blkio_weight: bool = False
     blkio_weight_device: bool = False
     blkio_throttle: bool = True
-    huge_page_sizes: list[str] = []
-    disabled: list[str] = []
+    huge_page_sizes: list[str] = field(default_factory=list)
+    disabled: list[str] = field(default_factory=list)
     cpus: str = ""
     mems: str = ""
     cpu_count: int = 1

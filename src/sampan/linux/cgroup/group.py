@@ -15,15 +15,16 @@ forks or makes its cgroup namespace (a cgroup namespace's root is where its make
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from sampan.errors import Conflict, NotFound, SampanError, Unavailable, Unsupported
 from sampan.linux.cgroup import cgroupfs, controlfile, freezer, limits_v1, limits_v2, processes
 from sampan.linux.cgroup.cgroupfs import UNIFIED
 from sampan.linux.cgroup.host import Host
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from sampan.oci.runtime import Resources
 
 _KILL_PATIENCE = 10.0

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from sampan.errors import InvalidArgument, Unsupported
 from sampan.linux.cgroup import controlfile
 from sampan.linux.cgroup.controlfile import set_value
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sampan.oci.runtime import CPU, BlockIO, DeviceCgroup, HugepageLimit, Memory, Resources, ThrottleDevice
 
 NO_SWAP_LIMIT = (

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import math
 import os
-from typing import TYPE_CHECKING
 
 from sampan.errors import InvalidArgument, Unsupported
 from sampan.linux.cgroup import controlfile, device_program
@@ -25,6 +24,7 @@ from sampan.linux.cgroup.limits_v1 import (
     check_page_size,
 )
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sampan.oci.runtime import CPU, BlockIO, HugepageLimit, Memory, Resources, ThrottleDevice
 

@@ -5,27 +5,30 @@ What is not there (a controller not mounted, a file the kernel lacks, the group 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import msgspec
-
+from sampan.lean.record import dataclass, field
 from sampan.linux.cgroup import controlfile
 from sampan.linux.cgroup.cgroupfs import UNIFIED
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
-class Cpu(msgspec.Struct):
+
+@dataclass
+class Cpu:
     """Times in nanoseconds since the group was made. `per_cpu_ns` is empty on v2, which does not count it."""
 
     usage_ns: int = 0
     user_ns: int = 0
     system_ns: int = 0
-    per_cpu_ns: list[int] = []
+    per_cpu_ns: list[int] = field(default_factory=list)
     periods: int = 0
     throttled_periods: int = 0
     throttled_ns: int = 0
 
 
-class Memory(msgspec.Struct):
+@dataclass
+class Memory:
     """Bytes. `limit` None: none of its own. `stat` is all of memory.stat.
 
     `usage` contains `cache`; what docker stats shows is usage - inactive_file. `failures`: how often the limit was hit.
@@ -40,15 +43,17 @@ class Memory(msgspec.Struct):
     inactive_file: int = 0
     failures: int = 0
     oom_kills: int = 0
-    stat: dict[str, int] = {}
+    stat: dict[str, int] = field(default_factory=dict)
 
 
-class Pids(msgspec.Struct):
+@dataclass
+class Pids:
     current: int = 0
     limit: int | None = None
 
 
-class BlockEntry(msgspec.Struct):
+@dataclass
+class BlockEntry:
     """`operation` is Docker's: Read, Write, Sync, Async, Discard, Total (v1); read, write (v2)."""
 
     major: int
@@ -57,19 +62,22 @@ class BlockEntry(msgspec.Struct):
     value: int
 
 
-class Block(msgspec.Struct):
-    service_bytes: list[BlockEntry] = []
-    serviced: list[BlockEntry] = []
+@dataclass
+class Block:
+    service_bytes: list[BlockEntry] = field(default_factory=list)
+    serviced: list[BlockEntry] = field(default_factory=list)
 
 
-class Stats(msgspec.Struct):
-    cpu: Cpu = msgspec.field(default_factory=Cpu)
-    memory: Memory = msgspec.field(default_factory=Memory)
-    pids: Pids = msgspec.field(default_factory=Pids)
-    block: Block = msgspec.field(default_factory=Block)
+@dataclass
+class Stats:
+    cpu: Cpu = field(default_factory=Cpu)
+    memory: Memory = field(default_factory=Memory)
+    pids: Pids = field(default_factory=Pids)
+    block: Block = field(default_factory=Block)
 
 
-class MemoryEvents(msgspec.Struct, frozen=True):
+@dataclass(frozen=True)
+class MemoryEvents:
     """`oom_kills`: processes of the group that the kernel killed for memory, whatever the reason.
 
     `limit_hits`: v2, how often the group's own limit could not be met by reclaim; v1, how often it was reached at all.
