@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 
 import msgspec
 
@@ -69,9 +68,7 @@ def start(work: Work, joined: dict[str, int], stdio: Stdio, born_as: int = 0) ->
         fds += join_fds
         entered = joined | opened
         flags = plan.clone_flags(linux, entered)
-        with _time_namespace(flags, linux.time_offsets):
-            v2_cgroup = group.open_v2_fd()
-            child = newborn.create(flags & ~clone.NEWTIME | born_as, v2_cgroup, entered.get("pid", -1))
+        child = newborn.create(flags | born_as, group.open_v2_fd(), entered.get("pid", -1))
         recorder.done("Clone", f"a process in {_kinds(flags)} namespaces of its own")
         kinds = ["stdio"] * 3 + ["cgroup"] * len(join_fds) + list(entered)
         text = msgspec.json.encode(work).decode()
@@ -138,28 +135,6 @@ def _launch(child: Newborn, work: str, make_group: bool, kinds: list[str], fds: 
     except BaseException:
         child.end()
         raise
-
-
-@contextmanager
-def _time_namespace(flags: int, offsets: dict[str, dict[str, int]]) -> Iterator[None]:
-    """Children are born in a new time namespace, whose offsets are set while it is empty (time_namespaces(7))."""
-    if not flags & clone.NEWTIME:
-        yield
-        return
-    own = os.open("/proc/self/ns/time", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        clone.unshare(clone.NEWTIME)
-        lines = [f"{clock} {offset.get('secs', 0)} {offset.get('nanosecs', 0)}\n" for clock, offset in offsets.items()]
-        if lines:
-            fd = os.open("/proc/self/timens_offsets", os.O_WRONLY | os.O_CLOEXEC)
-            try:
-                os.write(fd, "".join(lines).encode())
-            finally:
-                os.close(fd)
-        yield
-    finally:
-        clone.setns(own, clone.NEWTIME)
-        os.close(own)
 
 
 def await_exec(sync: socket.socket) -> tuple[str, list[str], int]:
