@@ -10,12 +10,11 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from sampan.errors import Internal, InvalidArgument, Unavailable, from_message
 from sampan.jobs import channel as wire
-from sampan.linux import mount
+from sampan.linux import interpreter
 
 _TRIES = 3
 Message = tuple[dict[str, Any], list[int]]
@@ -119,19 +118,19 @@ class ForkServer:
         """Start the server process; it warms up while the caller goes on."""
         self._forget()
         ours, theirs = wire.pair()
-        interpreter = _readonly_interpreter()
+        program = interpreter.readonly()
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-m", self._module, str(theirs.fileno())],
-                executable=f"/proc/self/fd/{interpreter}" if interpreter >= 0 else sys.executable,
-                pass_fds=[theirs.fileno(), *([interpreter] if interpreter >= 0 else [])],
+                executable=f"/proc/self/fd/{program}" if program >= 0 else sys.executable,
+                pass_fds=[theirs.fileno(), *([program] if program >= 0 else [])],
                 stdin=subprocess.DEVNULL, start_new_session=True,
                 env=None if self._env is None else dict(self._env), cwd="/",
             )
         finally:
             theirs.close()
-            if interpreter >= 0:
-                os.close(interpreter)
+            if program >= 0:
+                os.close(program)
         self._sock = ours
 
     def spawn(self, job: str, args: dict[str, Any], fds: Sequence[int] = ()) -> Job:
@@ -198,21 +197,3 @@ class ForkServer:
         if self._process is not None:
             self._process.wait()
             self._process = None
-
-
-def _readonly_interpreter() -> int:
-    """The interpreter through a detached read-only mount; -1 where we may not mount.
-
-    A program in a container that gets hold of a forked process's /proc/PID/exe could otherwise write to the host's
-    interpreter (CVE-2019-5736); through this mount the kernel answers EROFS, and no container can remount it.
-    """
-    interpreter = Path(sys.executable).resolve()
-    try:
-        tree = mount.clone_tree(str(interpreter.parent))
-    except PermissionError:
-        return -1
-    try:
-        mount.set_attributes(tree, mount.ATTR_RDONLY)
-        return os.open(interpreter.name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=tree)
-    finally:
-        os.close(tree)
