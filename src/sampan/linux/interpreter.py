@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def readonly() -> int:
     """The interpreter's file through a detached read-only mount; -1 where we may not mount. The caller closes it."""
-    directory, name = os.path.split(os.path.realpath(sys.executable))
+    directory, name = os.path.split(os.path.realpath(sys.executable))  # allowed: our own program
     try:
         tree = mount.clone_tree(directory)
     except PermissionError:

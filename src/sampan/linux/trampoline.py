@@ -29,7 +29,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import platform
 import struct
 
 TYPE_CHECKING = False
@@ -57,7 +56,7 @@ def available() -> bool:
 
     vm.memfd_noexec=2 forbids them. A security module may still refuse: then execute() raises.
     """
-    if platform.machine() not in _CODE:
+    if os.uname().machine not in _CODE:
         return False
     try:
         os.close(_memfd())
@@ -75,7 +74,7 @@ def create(report_fd: int, seccomp: bytes = b"", seccomp_flags: int = 0) -> int:
     """
     fd = _memfd()
     try:
-        os.write(fd, image(platform.machine(), report_fd, seccomp, seccomp_flags))
+        os.write(fd, image(os.uname().machine, report_fd, seccomp, seccomp_flags))
         os.fchmod(fd, 0o111)
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
     except BaseException:
