@@ -1,0 +1,98 @@
+"""The same bundle under runc, crun and ours: the program inside sees the same.
+
+What runc and crun see alike, ours must see so; where they differ, ours may do as either does. Differences that are
+meant are in DELIBERATE, with the reason.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from peers import runtimes
+from peers.bundle import Bundle, Change
+from peers.runtimes import Runtime
+from peers.variants import VARIANTS, Variant, default
+from peers.view import View, differences, view
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+ID = "sampan-view"
+
+DELIBERATE: dict[tuple[str, str], str] = {}
+"""(variant, fact), both patterns as in fnmatch → why ours differs from both."""
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """One that users of user namespaces get to; pytest's own are for their owner alone."""
+    with tempfile.TemporaryDirectory(prefix="sampan-view-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def look(runtime: Runtime, bundle: Bundle, change: Change) -> View:
+    """What a container of the default bundle after `change` sees under `runtime`."""
+    bundle.make(change)
+    try:
+        return view(runtime("run", "--bundle", str(bundle.directory), ID).out)
+    finally:
+        runtime.delete(ID)
+
+
+def seen_by_others(variant: Variant, bundle: Bundle, directory: Path) -> dict[str, View]:
+    """The views of those that can run it. Where runc can not: of what crun says that `variant` leaves as it was, or
+    what is not expected to change."""
+    views = {str(peer): look(peer, bundle, variant.change) for peer in runtimes.runtimes(variant.peers, directory)}
+    if "runc" not in views:
+        runc, crun = (look(peer, bundle, variant.base) for peer in runtimes.runtimes(("runc", "crun"), directory))
+        touched = differences(crun, views["crun"]).keys() if "crun" in views else variant.expected.keys()
+        views["runc"] = {name: text for name, text in runc.items() if name not in touched} | dict(variant.expected)
+    return views
+
+
+def unexplained(variant: str, ours: View, others: dict[str, View]) -> str:
+    """The facts in which ours is like none of the others, as lines; "" if there is none."""
+    lines = []
+    for name in sorted(ours.keys() | {name for other in others.values() for name in other}):
+        mine = ours.get(name, "absent")
+        theirs = {peer: other.get(name, "absent") for peer, other in others.items()}
+        meant = any(fnmatch.fnmatch(variant, v) and fnmatch.fnmatch(name, n) for v, n in DELIBERATE)
+        if mine not in theirs.values() and not meant:
+            lines += [f"{name}", f"    ours: {mine}", *(f"    {peer}: {text}" for peer, text in theirs.items())]
+    return "\n".join(lines)
+
+
+@pytest.fixture
+def bundle(directory: Path) -> Iterator[Bundle]:
+    yield Bundle(directory / "bundle")
+    for hierarchy in [Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").glob("*/")]:
+        for path in ("deep", "."):  # the parents of `cgroupsPath` are nobody's
+            with contextlib.suppress(FileNotFoundError):
+                (hierarchy / "sampan-view-parent" / path).rmdir()
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+def test_the_view_is_the_same(variant: Variant, bundle: Bundle, directory: Path) -> None:
+    others = seen_by_others(variant, bundle, directory)
+    ours = look(runtimes.runtime("sampan-runtime", directory / "state"), bundle, variant.change)
+    assert not (lines := unexplained(variant.name, ours, others)), lines
+
+
+def test_what_is_compared_is_steady_and_tells_variants_apart(bundle: Bundle, directory: Path) -> None:
+    """Two runs of one bundle under one runtime are equal, and every variant but the first differs from it."""
+    runc = runtimes.runtime("runc", directory / "state")
+    usual = look(runc, bundle, default)
+    assert differences(usual, look(runc, bundle, default)) == {}
+    alike = [
+        variant.name
+        for variant in VARIANTS[1:]
+        if "runc" in variant.peers and not differences(usual, look(runc, bundle, variant.change))
+    ]
+    assert alike == ["argument_path", "root_by_relative_path", "propagation_slave"]  # other ways to say the same
