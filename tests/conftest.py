@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from functools import cache
 
+import msgspec  # noqa: F401 - sampan.lean.structs takes it where it is loaded: here always
 import pytest
 
 import leaks

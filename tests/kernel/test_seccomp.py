@@ -15,7 +15,7 @@ import pytest
 
 from sampan.engine.spec.seccomp import default_policy
 from sampan.errors import InvalidArgument
-from sampan.linux import process, seccomp
+from sampan.linux import process, seccomp, seccomp_cache
 from sampan.oci.runtime import Seccomp, SeccompArg, SyscallRule
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -187,13 +187,13 @@ def test_programs_run_under_the_default_policy(docker_like: bytes) -> None:
 def test_the_cache_compiles_once_and_keeps_to_itself(tmp_path: Path, compiler: seccomp.Compiler) -> None:
     directory = tmp_path / "seccomp"
     policy = one_rule("SCMP_ACT_ERRNO")
-    first = seccomp.Cache(str(directory)).get(policy)
+    first = seccomp_cache.Cache(str(directory)).get(policy)
     assert first == compiler.compile(policy)
     files = list(directory.iterdir())
     assert len(files) == 1
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
     written = files[0].stat().st_mtime_ns
-    cache = seccomp.Cache(str(directory))
+    cache = seccomp_cache.Cache(str(directory))
     assert cache.get(policy) == first
     assert cache.path(policy) == str(files[0])
     assert files[0].stat().st_mtime_ns == written

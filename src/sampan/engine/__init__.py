@@ -1,1 +1,3 @@
 """Containers, images and networks as users know them."""
+
+import msgspec  # noqa: F401 - first of all: sampan.lean.structs then takes it, and all of this process is of one kind

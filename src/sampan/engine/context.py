@@ -18,7 +18,7 @@ from sampan.engine.trash import Trash
 from sampan.engine.volumes import Volumes
 from sampan.image.store import Store
 from sampan.jobs.client import ForkServer
-from sampan.linux import seccomp
+from sampan.linux import seccomp_cache
 from sampan.linux.cgroup import Host
 from sampan.network.bridge import BridgeNetwork
 
@@ -41,7 +41,7 @@ class Context:
     berths: Berths
     cgroups: Host
     facts: Facts
-    seccomp: seccomp.Cache
+    seccomp: seccomp_cache.Cache
 
     def save(self, container: Container) -> None:
         """Make the record as it is now survive this engine. Raises OutOfSpace."""

@@ -30,7 +30,7 @@ from sampan.engine.volumes import Volumes
 from sampan.errors import SampanError
 from sampan.image.store import Store
 from sampan.jobs.client import ForkServer
-from sampan.linux import cgroup, seccomp
+from sampan.linux import cgroup, seccomp_cache
 from sampan.network.bridge import BridgeNetwork
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class Engine:
             worker=self.worker, store=store, network=BridgeNetwork(options.bridge, options.bip, options.pool_size),
             volumes=self.volumes, networks=self.networks, trash=trash, cgroups=cgroups,
             berths=Berths(str(options.berths), self.worker),
-            facts=facts.read(cgroups), seccomp=seccomp.Cache(str(options.data_root / "seccomp")),
+            facts=facts.read(cgroups), seccomp=seccomp_cache.Cache(str(options.data_root / "seccomp")),
         )
         table = ExecTable(ctx)
         self._life = Lifetime(ctx, table)

@@ -1,1 +1,3 @@
 """What isolates, what limits, and why it died: answers from the running system."""
+
+import msgspec  # noqa: F401 - first of all: sampan.lean.structs then takes it, and all of this process is of one kind

@@ -6,15 +6,19 @@ the message they were sent with (unix(7)). A message is at most `MAX_MESSAGE` by
 
 from __future__ import annotations
 
+import _socket
 import array
 import os
-import socket
-from collections.abc import Sequence
-from typing import Any
-
-import msgspec
+import sys
 
 from sampan.errors import InvalidArgument
+from sampan.lean import structs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Sequence
+    from typing import Any
 
 MAX_MESSAGE = 1 << 20
 MAX_FDS = 64
@@ -23,13 +27,14 @@ MAX_FDS = 64
 # Pages never written to take no memory.
 _BUFFER = memoryview(bytearray(MAX_MESSAGE))
 
-_decode = msgspec.json.Decoder(dict[str, Any]).decode
-_encode = msgspec.json.Encoder().encode
-
 
 def pair() -> tuple[socket.socket, socket.socket]:
-    """A connected pair with buffers large enough for the largest message. The caller closes both."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    """A connected pair with buffers large enough for the largest message. The caller closes both.
+
+    In a program that has not loaded `socket` they are plain `_socket.socket`: no `with`, no `dup`, no `makefile`.
+    """
+    module: Any = sys.modules.get("socket", _socket)
+    ours, theirs = module.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
     widen(ours)
     widen(theirs)
     return ours, theirs
@@ -38,13 +43,13 @@ def pair() -> tuple[socket.socket, socket.socket]:
 def widen(sock: socket.socket) -> None:
     """Let one message of `MAX_MESSAGE` bytes fit; root may pass the host's limit, others take what they get."""
     try:
-        sock.setsockopt(socket.SOL_SOCKET, 32, 2 * MAX_MESSAGE)  # SO_SNDBUFFORCE, needs CAP_NET_ADMIN
+        sock.setsockopt(_socket.SOL_SOCKET, 32, 2 * MAX_MESSAGE)  # SO_SNDBUFFORCE, needs CAP_NET_ADMIN
     except PermissionError:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * MAX_MESSAGE)
+        sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDBUF, 2 * MAX_MESSAGE)
 
 
 def encode(message: dict[str, Any]) -> bytes:
-    data = _encode(message)
+    data = structs.encode(message)
     if len(data) > MAX_MESSAGE:
         raise InvalidArgument(f"a request of {len(data)} bytes is larger than the {MAX_MESSAGE} bytes allowed")
     return data
@@ -52,8 +57,8 @@ def encode(message: dict[str, Any]) -> bytes:
 
 def send(sock: socket.socket, message: dict[str, Any], fds: Sequence[int] = ()) -> None:
     """Send one message. Blocks if the socket does; BlockingIOError when a non-blocking one is full."""
-    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
-    sock.sendmsg([encode(message)], ancillary, socket.MSG_NOSIGNAL)
+    ancillary = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+    sock.sendmsg([encode(message)], ancillary, _socket.MSG_NOSIGNAL)
 
 
 def receive(sock: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
@@ -64,7 +69,7 @@ def receive(sock: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
     """
     try:
         length, ancillary, flags, _ = sock.recvmsg_into(
-            [_BUFFER], socket.CMSG_SPACE(MAX_FDS * 4), socket.MSG_CMSG_CLOEXEC
+            [_BUFFER], _socket.CMSG_SPACE(MAX_FDS * 4), _socket.MSG_CMSG_CLOEXEC
         )
     except ConnectionResetError:
         return None
@@ -73,10 +78,10 @@ def receive(sock: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
         _close(fds)
         return None
     try:
-        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+        if flags & (_socket.MSG_TRUNC | _socket.MSG_CTRUNC):
             raise InvalidArgument("a message between Sampan's processes was cut short")
-        return _decode(_BUFFER[:length]), fds
-    except msgspec.DecodeError as error:
+        return structs.decode(_BUFFER[:length], type=dict), fds
+    except structs.DecodeError as error:
         _close(fds)
         raise InvalidArgument(f"a message between Sampan's processes is not JSON: {error}") from error
     except InvalidArgument:
@@ -87,7 +92,7 @@ def receive(sock: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
 def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
     fds = array.array("i")
     for level, kind, data in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+        if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
             fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
     return list(fds)
 

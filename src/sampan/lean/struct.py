@@ -215,7 +215,7 @@ def _members(struct: object) -> dict[str, Any]:
     return found
 
 
-def decode(data: bytes | bytearray | memoryview | str, *, type: Any = object) -> Any:
+def decode(data: bytes | bytearray | memoryview | str, type: Any = object) -> Any:
     """The value of a JSON text as `type` has it. Raises DecodeError with the place."""
     return convert(json.parse(data), type)
 

@@ -15,14 +15,30 @@ __all__ = ["DecodeError", "Struct", "convert", "decode", "encode", "field", "to_
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, Protocol, TypeVar, overload
+
     from msgspec import DecodeError, Struct, convert, field, to_builtins
-    from msgspec.json import decode, encode
+    from msgspec.json import encode
+
+    T = TypeVar("T")
+
+    class Decode(Protocol):
+        """The value of a JSON text as `type` has it; unknown members are ignored. Raises DecodeError with the place."""
+
+        @overload
+        def __call__(self, data: bytes | bytearray | memoryview | str, type: type[T]) -> T: ...
+        @overload
+        def __call__(self, data: bytes | bytearray | memoryview | str, type: Any = ...) -> Any: ...
+
+    decode: Decode
 elif "msgspec" in sys.modules:
+    from typing import Any
+
     import msgspec
     from msgspec import DecodeError, Struct, convert, field, to_builtins
     from msgspec.json import encode
 
-    def decode(data, *, type=object):
+    def decode(data, type=Any):
         """msgspec's, with one kind of error for everything that is wrong with the data."""
         try:
             return msgspec.json.decode(data, type=type)

@@ -15,12 +15,15 @@ A set is a bit mask (int): bit N is capability number N.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterable, Mapping
-from types import MappingProxyType
-from typing import Final, NamedTuple
 
 from sampan.errors import InvalidArgument
+from sampan.lean.record import dataclass
 from sampan.linux import libc
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Final
 
 NAMES: Final = (
     "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_SETGID",
@@ -33,7 +36,7 @@ NAMES: Final = (
 )
 """All capability names; a name's index is its number (linux/capability.h)."""
 
-NUMBERS: Final[Mapping[str, int]] = MappingProxyType({name: number for number, name in enumerate(NAMES)})
+NUMBERS: Final[Mapping[str, int]] = {name: number for number, name in enumerate(NAMES)}
 
 PR_SET_KEEPCAPS = 8
 PR_CAPBSET_DROP = 24
@@ -55,7 +58,8 @@ _prctl = libc.lib.prctl
 _capset = libc.lib.capset
 
 
-class Sets(NamedTuple):
+@dataclass(frozen=True)
+class Sets:
     """The five sets of a thread, each a bit mask."""
 
     bounding: int

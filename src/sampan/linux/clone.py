@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import os
-import signal
 
-from sampan.linux import libc
+from sampan.linux import libc, signals
 
 NEWTIME = 0x00000080
 NEWNS = 0x00020000
@@ -61,7 +60,7 @@ def clone3(flags: int, cgroup_fd: int = -1) -> tuple[int, int]:
     on as after os.fork(). Raises OSError as clone3(2) does. The pidfd is close-on-exec and the caller's to close.
     """
     pidfd = ctypes.c_int(-1)
-    exit_signal = 0 if flags & PARENT else signal.SIGCHLD
+    exit_signal = 0 if flags & PARENT else signals.SIGCHLD
     args = _CloneArgs(flags=flags | PIDFD, pidfd=ctypes.addressof(pidfd), exit_signal=exit_signal)
     if cgroup_fd >= 0:
         args.flags |= INTO_CGROUP

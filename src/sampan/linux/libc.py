@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 
 lib = ctypes.PyDLL(None, use_errno=True)
 
-_MACHINE = platform.machine()
+_MACHINE = os.uname().machine
 # From 424 on every architecture shares its numbers (include/uapi/asm-generic/unistd.h).
 NR_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}.get(_MACHINE, -1)
 NR_OPEN_TREE = 428
@@ -20,6 +19,7 @@ NR_MOVE_MOUNT = 429
 NR_FSOPEN = 430
 NR_FSCONFIG = 431
 NR_FSMOUNT = 432
+NR_FSPICK = 433
 NR_CLONE3 = 435
 NR_CLOSE_RANGE = 436
 NR_OPENAT2 = 437

@@ -12,7 +12,10 @@ import errno
 import itertools
 import os
 import stat as _stat
-from typing import AnyStr
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import AnyStr
 
 RESOLVE_NO_XDEV = 0x01
 RESOLVE_NO_MAGICLINKS = 0x02

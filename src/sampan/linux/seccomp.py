@@ -1,4 +1,4 @@
-"""seccomp(2): an OCI policy compiled to BPF by libseccomp, cached as bytes, loaded with nothing but this module.
+"""seccomp(2): an OCI policy compiled to BPF by libseccomp, loaded with nothing but this module.
 
 Compiling takes about 20 ms, loading 0.2 ms: the engine (or runtime) compiles once per policy, the container's init
 stage loads the bytes as its last step before execve(2).
@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import hashlib
 import os
-import platform
 import struct
-from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
-
-import msgspec
 
 from sampan.errors import InvalidArgument, Unsupported
+from sampan.lean.record import dataclass
 from sampan.linux import libc
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sampan.oci.runtime import Seccomp, SyscallRule
 
 FLAGS = {
@@ -32,7 +30,7 @@ FLAGS = {
 """The flags an OCI policy may name, as seccomp(2) numbers them."""
 FLAG_NEW_LISTENER = 8
 
-NR_SECCOMP = {"x86_64": 317, "aarch64": 277, "riscv64": 277, "s390x": 348, "ppc64le": 358}.get(platform.machine(), -1)
+NR_SECCOMP = {"x86_64": 317, "aarch64": 277, "riscv64": 277, "s390x": 348, "ppc64le": 358}.get(os.uname().machine, -1)
 SECCOMP_SET_MODE_FILTER = 1
 PR_SET_SECCOMP = 22
 SECCOMP_MODE_FILTER = 2
@@ -55,7 +53,8 @@ _OPERATORS = {
 }
 
 
-class _Architecture(NamedTuple):
+@dataclass(frozen=True)
+class _Architecture:
     token: int  # the kernel's AUDIT_ARCH_…, which libseccomp takes too
     offset: int = 0  # numbers of this ABI start here
 
@@ -88,9 +87,6 @@ _SCMP_ACT_ALLOW = 0x7FFF0000
 _NR_ERROR = -1  # __NR_SCMP_ERROR: libseccomp does not know the name
 _CTL_OPTIMIZE = 8
 _BINARY_TREE = 2
-_REMEMBERED = 64
-_FORMAT = 1
-"""Part of the cache key: raise it when the same policy comes out as other bytes."""
 
 
 class _Compare(ctypes.Structure):
@@ -325,57 +321,3 @@ def _enosys_above(token: int, newest: dict[int, int]) -> bytes:
 def _instruction(opcode: int, if_true: int, if_false: int, number: int) -> bytes:
     """struct sock_filter."""
     return struct.pack("=HBBI", opcode, if_true, if_false, number)
-
-
-class Cache:
-    """Compiled policies under a directory, by hash of the policy: `DIRECTORY/<sha256>.bpf`, 0700.
-
-    Many processes may use one directory at once: files appear complete (rename) and never change.
-    """
-
-    def __init__(self, directory: str) -> None:
-        """Makes the directory. Raises OSError."""
-        self._directory = directory
-        self._compiler: Compiler | None = None
-        self._recent: dict[int, tuple[Seccomp, str]] = {}  # by identity: hashing a policy takes 60 µs
-        os.makedirs(directory, 0o700, exist_ok=True)
-        os.chmod(directory, 0o700)
-
-    def get(self, policy: Seccomp) -> bytes:
-        """The compiled policy, compiled now if it is new. Raises as Compiler.compile, or OSError."""
-        with open(self.path(policy), "rb") as file:
-            return file.read()
-
-    def path(self, policy: Seccomp) -> str:
-        """The file that holds the compiled policy, compiled now if it is new. Raises as `get`.
-
-        A policy that was asked for is not to be changed afterwards.
-        """
-        known = self._recent.get(id(policy))
-        if known is not None and os.path.exists(known[1]):
-            return known[1]
-        if self._compiler is None:
-            self._compiler = Compiler()
-        key = hashlib.sha256(msgspec.json.encode([
-            _FORMAT, self._compiler.version(), platform.machine(), policy,
-        ])).hexdigest()
-        path = f"{self._directory}/{key}.bpf"
-        if not os.path.exists(path):
-            self._write(path, self._compiler.compile(policy))
-        if len(self._recent) >= _REMEMBERED:
-            self._recent.clear()
-        self._recent[id(policy)] = policy, path  # the policy is kept, so its id stays its own
-        return path
-
-    @staticmethod
-    def _write(path: str, bpf: bytes) -> None:
-        temporary = f"{path}.{os.getpid()}"
-        try:
-            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            with open(fd, "wb") as file:
-                file.write(bpf)
-            os.replace(temporary, path)
-        except OSError:
-            if os.path.exists(temporary):
-                os.unlink(temporary)
-            raise

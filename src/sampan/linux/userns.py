@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-import signal
-from collections.abc import Sequence
 
-from sampan.linux import clone
+from sampan.linux import clone, signals
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Mapping = tuple[int, int, int]  # first id inside, first id on the host, how many
 
@@ -28,7 +30,7 @@ def create(uid_map: Sequence[Mapping], gid_map: Sequence[Mapping]) -> int:
             _write_map(pid, "gid_map", gid_map)
             return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
         finally:
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            signals.pidfd_send_signal(pidfd, signals.SIGKILL)
             os.waitpid(pid, 0)
             os.close(pidfd)
     finally:

@@ -1,1 +1,3 @@
 """Bridge, addresses, network namespaces kept ready, published ports."""
+
+import msgspec  # noqa: F401 - first of all: sampan.lean.structs then takes it, and all of this process is of one kind

@@ -6,10 +6,10 @@ Sizes are bytes, cpu times microseconds, unless a member says otherwise.
 
 from __future__ import annotations
 
-import msgspec
+from sampan.lean import structs
 
 
-class _Struct(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True):
+class _Struct(structs.Struct, rename="camel", omit_defaults=True, kw_only=True):
     pass
 
 
@@ -56,7 +56,7 @@ class Scheduler(_Struct, kw_only=True):
 class IOPriority(_Struct, kw_only=True):
     """ioprio_set(2); `class` is IOPRIO_CLASS_RT, IOPRIO_CLASS_BE or IOPRIO_CLASS_IDLE."""
 
-    io_class: str = msgspec.field(name="class", default="")
+    io_class: str = structs.field(name="class", default="")
     priority: int = 0
 
 
@@ -70,7 +70,7 @@ class ExecCPUAffinity(_Struct, kw_only=True):
 class Process(_Struct, kw_only=True):
     terminal: bool = False
     console_size: ConsoleSize | None = None
-    user: User = msgspec.field(default_factory=User)
+    user: User = structs.field(default_factory=User)
     args: list[str] = []
     env: list[str] = []
     cwd: str = "/"
@@ -82,7 +82,7 @@ class Process(_Struct, kw_only=True):
     selinux_label: str = ""
     scheduler: Scheduler | None = None
     io_priority: IOPriority | None = None
-    exec_cpu_affinity: ExecCPUAffinity | None = msgspec.field(default=None, name="execCPUAffinity")
+    exec_cpu_affinity: ExecCPUAffinity | None = structs.field(default=None, name="execCPUAffinity")
 
 
 class Root(_Struct, kw_only=True):
@@ -91,8 +91,8 @@ class Root(_Struct, kw_only=True):
 
 
 class IDMapping(_Struct, kw_only=True):
-    container_id: int = msgspec.field(name="containerID")
-    host_id: int = msgspec.field(name="hostID")
+    container_id: int = structs.field(name="containerID")
+    host_id: int = structs.field(name="hostID")
     size: int
 
 
@@ -137,9 +137,9 @@ class Memory(_Struct, kw_only=True):
     reservation: int | None = None
     swap: int | None = None
     kernel: int | None = None
-    kernel_tcp: int | None = msgspec.field(default=None, name="kernelTCP")
+    kernel_tcp: int | None = structs.field(default=None, name="kernelTCP")
     swappiness: int | None = None
-    disable_oom_killer: bool | None = msgspec.field(default=None, name="disableOOMKiller")
+    disable_oom_killer: bool | None = structs.field(default=None, name="disableOOMKiller")
     use_hierarchy: bool | None = None
     check_before_update: bool | None = None
 
@@ -179,10 +179,10 @@ class BlockIO(_Struct, kw_only=True):
     weight_device: list[WeightDevice] = []
     throttle_read_bps_device: list[ThrottleDevice] = []
     throttle_write_bps_device: list[ThrottleDevice] = []
-    throttle_read_iops_device: list[ThrottleDevice] = msgspec.field(
+    throttle_read_iops_device: list[ThrottleDevice] = structs.field(
         default_factory=list, name="throttleReadIOPSDevice"
     )
-    throttle_write_iops_device: list[ThrottleDevice] = msgspec.field(
+    throttle_write_iops_device: list[ThrottleDevice] = structs.field(
         default_factory=list, name="throttleWriteIOPSDevice"
     )
 
@@ -202,7 +202,7 @@ class Resources(_Struct, kw_only=True):
     memory: Memory | None = None
     cpu: CPU | None = None
     pids: Pids | None = None
-    block_io: BlockIO | None = msgspec.field(default=None, name="blockIO")
+    block_io: BlockIO | None = structs.field(default=None, name="blockIO")
     hugepage_limits: list[HugepageLimit] = []
     rdma: dict[str, Rdma] = {}
     unified: dict[str, str] = {}
@@ -240,12 +240,12 @@ class Personality(_Struct, kw_only=True):
 
 
 class IntelRdt(_Struct, kw_only=True):
-    clos_id: str = msgspec.field(name="closID", default="")
+    clos_id: str = structs.field(name="closID", default="")
     schemata: list[str] = []
     l3_cache_schema: str = ""
     mem_bw_schema: str = ""
-    enable_cmt: bool = msgspec.field(name="enableCMT", default=False)
-    enable_mbm: bool = msgspec.field(name="enableMBM", default=False)
+    enable_cmt: bool = structs.field(name="enableCMT", default=False)
+    enable_mbm: bool = structs.field(name="enableMBM", default=False)
     enable_monitoring: bool = False
 
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-import socket
-from collections.abc import Iterable
-
-import msgspec
 
 from sampan.errors import Internal, NotFound, StartFailed, from_message
 from sampan.jobs import channel as wire
+from sampan.lean import structs
 from sampan.lean.record import dataclass
 from sampan.linux import clone, userns
 from sampan.linux.cgroup import Group
@@ -18,6 +15,11 @@ from sampan.runtime import newborn, plan
 from sampan.runtime.init import Stdio
 from sampan.runtime.newborn import Newborn, Work
 from sampan.runtime.operation import Recorder, Report
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Iterable
 
 
 @dataclass
@@ -44,7 +46,7 @@ def start_waiting(child: Newborn, work: str, joined: dict[str, int], stdio: Stdi
     try:
         return _launch(child, work, True, ["stdio"] * 3 + list(joined), [*stdio, *joined.values()])
     except BaseException:
-        undone = msgspec.json.decode(work, type=Work)
+        undone = structs.decode(work, type=Work)
         if undone.spec.linux is not None:
             remove_group(undone)
         raise
@@ -71,11 +73,11 @@ def start(work: Work, joined: dict[str, int], stdio: Stdio, born_as: int = 0) ->
         child = newborn.create(flags | born_as, group.open_v2_fd(), entered.get("pid", -1))
         recorder.done("Clone", f"a process in {_kinds(flags)} namespaces of its own")
         kinds = ["stdio"] * 3 + ["cgroup"] * len(join_fds) + list(entered)
-        text = msgspec.json.encode(work).decode()
+        text = structs.encode(work).decode()
         running = _launch(child, text, False, kinds, [*stdio, *join_fds, *entered.values()])
-        report = msgspec.json.decode(running.report, type=Report)
+        report = structs.decode(running.report, type=Report)
         whole = Report(group.paths(), warnings + report.warnings, recorder.steps + report.steps)
-        running.report = msgspec.json.encode(whole).decode()
+        running.report = structs.encode(whole).decode()
         return running
     except BaseException:
         if group is not None:

@@ -14,7 +14,6 @@ all the same; others may not, because it inherits the shim's being non-dumpable 
 from __future__ import annotations
 
 import os
-import socket
 
 from sampan.errors import Conflict, Internal, SampanError, from_message
 from sampan.jobs import channel as wire
@@ -26,6 +25,10 @@ from sampan.runtime import container, identity, init, newborn
 from sampan.runtime.devices import OpenConsole, open_pty
 from sampan.runtime.kernel import JoinCgroup
 from sampan.runtime.operation import Operation, Stage
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
 
 _ALWAYS = clone.NEWPID | clone.NEWNS | clone.NEWUTS | clone.NEWIPC | clone.NEWNET | clone.NEWCGROUP
 

@@ -9,17 +9,12 @@ from __future__ import annotations
 
 import os
 import select
-import signal
-import socket
-from collections.abc import Callable
-from typing import Any, NoReturn
-
-import msgspec
 
 from sampan.errors import InvalidArgument, StartFailed
 from sampan.jobs import channel as wire
+from sampan.lean import structs
 from sampan.lean.record import dataclass
-from sampan.linux import clone, process
+from sampan.linux import clone, process, signals
 from sampan.linux.cgroup import Group, Host
 from sampan.oci import runtime as oci
 from sampan.runtime import identity, init, plan
@@ -27,10 +22,16 @@ from sampan.runtime.kernel import JoinCgroup
 from sampan.runtime.operation import Recorder, Report
 from sampan.runtime.rootfs import Rootfs, operation
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+    from typing import Any, NoReturn
+
 USUAL = clone.NEWPID | clone.NEWNS | clone.NEWUTS | clone.NEWIPC
 
 
-class Work(msgspec.Struct):
+class Work(structs.Struct):
     """What a newborn is to become. `mount_at` is an existing directory of ours to attach the root on, in the
     container's mount namespace only; `seccomp` the path of a compiled filter or "".
     """
@@ -106,7 +107,7 @@ def clone_child(
 
 
 def _wait(sync: socket.socket) -> NoReturn:
-    process.die_with_parent(signal.SIGKILL)
+    process.die_with_parent(signals.SIGKILL)
     process.close_all_but([sync.fileno()])
     received = wire.receive(sync)
     if received is None:
@@ -121,7 +122,7 @@ def _begin(sync: socket.socket, message: dict[str, Any], fds: list[int]) -> None
     namespace to enter.
     """
     recorder = Recorder()
-    work = msgspec.json.decode(message["work"], type=Work)
+    work = structs.decode(message["work"], type=Work)
     spec = work.spec
     if spec.process is None or spec.linux is None:
         raise InvalidArgument("the spec has no process or no linux section")
@@ -179,7 +180,7 @@ def open_namespaces(linux: oci.Linux, joined: dict[str, int]) -> dict[str, int]:
 def kill(pidfd: int) -> None:
     """SIGKILL a process and wait until it has ended; closes the pidfd."""
     try:
-        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        signals.pidfd_send_signal(pidfd, signals.SIGKILL)
     except ProcessLookupError:
         pass
     poll = select.poll()

@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Sequence
-from typing import Protocol
 
-import msgspec
-
+from sampan.lean import structs
 from sampan.lean.record import dataclass, field
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Protocol
+else:
+    Protocol = object
 
-class Step(msgspec.Struct):
+
+class Step(structs.Struct):
     """One operation of a start, as the flight recorder has it; `micros` is how long it took."""
 
     name: str
@@ -22,7 +26,7 @@ class Step(msgspec.Struct):
     error: str = ""
 
 
-class Report(msgspec.Struct):
+class Report(structs.Struct):
     """What an init stage tells of its work: cgroup directories by controller, warnings, timed operations."""
 
     cgroups: dict[str, str]
@@ -55,6 +59,7 @@ class Stage:
     devpts: int = -1
     null: int = -1
     empty: int = -1
+    readonly_later: list[int] = field(default_factory=list)  # mounts to be made read-only once all is in place
     warnings: list[str] = field(default_factory=list)
 
     def null_device(self) -> int:

@@ -7,18 +7,20 @@ It never executes another program, so it stays non-dumpable: nobody inside witho
 from __future__ import annotations
 
 import os
-import signal
-import socket
 
-from sampan.linux import process
+from sampan.linux import process, signals
 
-_OWN = {signal.SIGCHLD, signal.SIGTTIN, signal.SIGTTOU, signal.SIGKILL, signal.SIGSTOP}
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+
+_OWN = {signals.SIGCHLD, signals.SIGTTIN, signals.SIGTTOU, signals.SIGKILL, signals.SIGSTOP}
 
 
 def fork_child(sync: socket.socket) -> None:
     """Fork. The child returns, to become the program; the parent stays as process 1 and never returns."""
-    everything = signal.valid_signals()
-    signal.pthread_sigmask(signal.SIG_BLOCK, everything)
+    everything = signals.valid_signals()
+    signals.pthread_sigmask(signals.SIG_BLOCK, everything)
     child = os.fork()
     if child == 0:
         os.setpgid(0, 0)
@@ -27,7 +29,7 @@ def fork_child(sync: socket.socket) -> None:
     sync.close()
     process.close_from(3)  # it never execs, so nothing is closed by itself
     process.set_name("sampan-init")
-    process.die_with_parent(signal.SIGKILL)
+    process.die_with_parent(signals.SIGKILL)
     os._exit(_serve(child))
 
 
@@ -41,8 +43,8 @@ def _take_terminal() -> None:
 
 def _serve(child: int) -> int:
     while True:
-        received = signal.sigwait(signal.valid_signals())
-        if received == signal.SIGCHLD:
+        received = signals.sigwait(signals.valid_signals())
+        if received == signals.SIGCHLD:
             status = _reap(child)
             if status is not None:
                 return status

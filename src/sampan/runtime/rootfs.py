@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import msgspec
-
+from sampan.lean import structs
 from sampan.runtime.operation import Operation
 from sampan.runtime.root import BindRoot, MountOverlay
 
 
-class Overlay(msgspec.Struct, tag="overlay", tag_field="kind"):
+class Overlay(structs.Struct, tag="overlay", tag_field="kind"):
     """A root of image layers, topmost first, and a writable one. Absolute paths."""
 
     lower: list[str]
@@ -16,7 +15,7 @@ class Overlay(msgspec.Struct, tag="overlay", tag_field="kind"):
     work: str
 
 
-class Directory(msgspec.Struct, tag="directory", tag_field="kind"):
+class Directory(structs.Struct, tag="directory", tag_field="kind"):
     """A root that is a plain directory."""
 
     path: str

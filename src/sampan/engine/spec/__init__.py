@@ -4,7 +4,7 @@
 API. Nothing here touches the container: it computes, and looks at the host only for device numbers.
 
     check      at creation: everything that can be wrong, and warnings for what this host lacks
-    make       at start: the spec, the seccomp policy to compile (linux.seccomp.Cache), warnings
+    make       at start: the spec, the seccomp policy to compile (linux.seccomp_cache.Cache), warnings
     make_exec  the same for one more process
 """
 
