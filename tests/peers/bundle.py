@@ -18,12 +18,17 @@ from peers import runtimes
 Config = dict[str, Any]
 Change = Callable[["Bundle"], None]
 
-APPLETS = ["cat", "echo", "env", "false", "find", "id", "ionice", "kill", "ln", "ls", "mkdir", "mknod", "mount", "readlink", "sh", "sleep", "stat", "stty", "taskset", "test", "touch", "tr", "true", "tty", "umount", "uname", "unshare", "hostname"]
+APPLETS = (
+    "cat", "echo", "env", "false", "find", "hostname", "id", "ionice", "kill", "ln", "ls", "mkdir", "mknod", "mount",
+    "readlink", "sed", "sh", "sleep", "stat", "stty", "taskset", "test", "touch", "tr", "true", "tty", "umount",
+    "uname", "unshare",
+)
 
 WATCHED = (  # masked, read-only and ordinary paths: what kind of thing is there, may it be read, may it be written
-    "/ /etc /tmp /new /ro /rw /proc /proc/sys /proc/sys/kernel /proc/sysrq-trigger /proc/irq /proc/bus /proc/fs /proc/asound"
-    " /proc/kcore /proc/keys /proc/timer_list /proc/acpi /proc/scsi /proc/interrupts /sys /sys/firmware /sys/fs/cgroup"
-    " /sys/fs/cgroup/pids /sys/fs/cgroup/memory /dev /dev/shm /dev/mqueue /dev/null /dev/console /dev/tty /etc/secret"
+    "/ /etc /tmp /new /ro /rw /proc /proc/sys /proc/sys/kernel /proc/sysrq-trigger /proc/irq /proc/bus /proc/fs"
+    " /proc/asound /proc/kcore /proc/keys /proc/timer_list /proc/acpi /proc/scsi /proc/interrupts /sys /sys/firmware"
+    " /sys/fs/cgroup /sys/fs/cgroup/pids /sys/fs/cgroup/memory /dev /dev/shm /dev/mqueue /dev/null /dev/console"
+    " /dev/tty /etc/secret"
 )
 
 VIEW = f"""\
@@ -53,7 +58,8 @@ show ports; cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/net/ipv4
 show tree; find / -xdev -type d -o -xdev -type f | while read -r f; do stat -c '%n %F %a %u:%g' "$f"; done
 show end
 """
-"""Prints "#### NAME" and raw text (some files of /proc lack a last newline), again and again. `$$` is the process that the runtime started."""
+"""Prints "#### NAME" and raw text, again and again; some files of /proc lack a last newline. `$$` is the process that
+the runtime started."""
 
 
 @dataclass
@@ -113,7 +119,7 @@ def make_rootfs(rootfs: Path) -> None:
     (rootfs / "tmp").mkdir()
     (rootfs / "tmp").chmod(0o1777)
     shutil.copy("/bin/busybox", rootfs / "bin" / "busybox")
-    for applet in [*APPLETS, "sed"]:
+    for applet in APPLETS:
         (rootfs / "bin" / applet).symlink_to("busybox")
     (rootfs / "etc" / "passwd").write_text("root:x:0:0:root:/root:/bin/sh\nsailor:x:1000:1000::/home:/bin/sh\n")
     (rootfs / "etc" / "group").write_text("root:x:0:\nsailor:x:1000:\nharbour:x:50:sailor\n")

@@ -85,7 +85,8 @@ def runtime(name: str, root: Path) -> Runtime:
     """`root`: its state directory; it need not exist."""
     command: tuple[str, ...] = (str(find(name)),)
     if name == "crun" and _hybrid():
-        command = ("unshare", "--mount", "--propagation", "slave", "sh", "-c", f'umount {UNIFIED}; exec "$0" "$@"', *command)
+        script = f'umount {UNIFIED}; exec "$0" "$@"'
+        command = ("unshare", "--mount", "--propagation", "slave", "sh", "-c", script, *command)
     return Runtime(name, command, root)
 
 

@@ -12,7 +12,15 @@ from pathlib import Path
 
 View = dict[str, str]
 
-_STATUS = ["Umask", "Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp", "Seccomp_filters", "Speculation_Store_Bypass", "Cpus_allowed", "Mems_allowed", "SigBlk", "SigIgn", "SigCgt", "Threads", "CoreDumping"]
+_STATUS = (
+    "Umask", "Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp",
+    "Seccomp_filters", "Speculation_Store_Bypass", "Cpus_allowed", "Mems_allowed", "SigBlk", "SigIgn", "SigCgt",
+    "Threads", "CoreDumping",
+)
+_TEXTS = (
+    "oom_score_adj", "loginuid", "timens_offsets", "uid_map", "gid_map", "setgroups", "personality", "attr/current",
+    "coredump_filter", "cwd", "uname", "scheduler", "network", "ports", "id",
+)
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
@@ -33,7 +41,7 @@ def view(text: str, namespaces: Mapping[str, str] = {}) -> View:
     """`namespaces`: other namespaces' names by what the kernel calls them, beside those of this process."""
     raw = sections(text)
     facts: View = {}
-    for name in ["oom_score_adj", "loginuid", "timens_offsets", "uid_map", "gid_map", "setgroups", "personality", "attr/current", "coredump_filter", "cwd", "uname", "scheduler", "network", "ports", "id"]:
+    for name in _TEXTS:
         facts[name] = " ".join(" ".join(raw[name]).split())
     status = dict(line.split(":", 1) for line in raw["status"] if ":" in line)
     facts |= {f"status {name}": " ".join(status.get(name, "absent").split()) for name in _STATUS}
