@@ -8,7 +8,7 @@
     poststart         the runtime               the runtime's namespaces                fails start (runtime-spec 1.2)
     poststop          the runtime               the runtime's namespaces                is a warning, the next one runs
 
-A hook gets the state on stdin, its own arguments and its own environment: nothing of ours and nothing of the container's
+A hook gets the state on stdin, its own arguments and its own environment: nothing of ours, nothing of the container's
 (CVE-2025-23266: LD_PRELOAD out of an image ran in a privileged hook). Its process inherits no descriptor but stdio.
 Everything here works in the init stage as well: nothing is imported, looked up or executed but the hook itself.
 """
@@ -21,8 +21,6 @@ import select
 import struct
 import time
 
-import _signal
-
 from sampan.errors import InvalidArgument, StartFailed
 from sampan.lean.record import dataclass
 from sampan.lean.structs import encode
@@ -30,14 +28,17 @@ from sampan.linux import process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Iterable, Sequence
 
     from sampan.oci import runtime as oci
+else:
+    import _signal as signal
 
 MAX_OUTPUT = 4096
 """Bytes of a failing hook's stdout and stderr that its message quotes; the rest is read and dropped."""
 
-_RESTORED = (_signal.SIGPIPE, _signal.SIGXFSZ)  # Python ignores these; a program expects their defaults
+_RESTORED = (signal.SIGPIPE, signal.SIGXFSZ)  # Python ignores these; a program expects their defaults
 
 
 def check(hooks: Iterable[oci.Hook], where: str) -> None:
@@ -60,20 +61,23 @@ def _fault(hook: oci.Hook) -> str:
     return ""
 
 
-def run(hooks: Sequence[oci.Hook], state: dict[str, object], where: str) -> None:
+def run(where: str, hooks: Sequence[oci.Hook], state: dict[str, object]) -> None:
     """Run them in order, each to its end. `state` is what `state` prints; `where` names the point ("prestart").
 
     The working directory is the caller's. Raises StartFailed, with what the hook wrote, at the first that fails.
     """
-    if not hooks:
-        return
-    check(hooks, where)
-    text = encode(state)
+    if hooks:
+        check(hooks, where)
+        run_inside(where, hooks, encode(state))
+
+
+def run_inside(where: str, hooks: Sequence[oci.Hook], state: bytes) -> None:
+    """The same for the init stage, with all that it needs made before: the state is JSON, the hooks were checked."""
     for number, hook in enumerate(hooks):
-        _run(hook, text, f"error running {where} hook #{number} ({hook.path})")
+        _run(hook, state, f"error running {where} hook #{number} ({hook.path})")
 
 
-def run_all(hooks: Sequence[oci.Hook], state: dict[str, object], where: str) -> list[str]:
+def run_all(where: str, hooks: Sequence[oci.Hook], state: dict[str, object]) -> list[str]:
     """Run every one, whatever the others do: the rule of poststop. Returns a warning for each that failed."""
     warnings = []
     text = encode(state) if hooks else b""
@@ -129,18 +133,12 @@ def _become(hook: oci.Hook, stdin: int, stdout: int, stderr: int, failed: int) -
     """The child's side: never returns. A group of its own, so that a timeout ends what the hook started as well."""
     try:
         os.setpgid(0, 0)
-        high = failed
-        while high <= 2:  # the runtime itself may have been started with a closed stdio
-            high = os.dup(high)
         for source, target in ((stdin, 0), (stdout, 1), (stderr, 2)):
-            while source <= 2 and source != target:
-                source = os.dup(source)
-            os.dup2(source, target, inheritable=True)
+            os.dup2(source, target)
         for number in _RESTORED:
-            _signal.signal(number, _signal.SIG_DFL)
-        _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
-        process.close_all_but([high])
-        os.set_inheritable(high, False)
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        process.close_all_but([failed])
         os.execve(hook.path, hook.args or [hook.path], dict(entry.partition("=")[::2] for entry in hook.env))
     except OSError as error:
         os.write(failed, struct.pack("i", error.errno or errno.EINVAL))
@@ -209,14 +207,14 @@ def _kill_group(pid: int) -> None:
     """The hook and what it started. Not yet waited for, so its number is still its own."""
     for kill in (os.killpg, os.kill):  # it may not have made its group yet
         try:
-            kill(pid, _signal.SIGKILL)
+            kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
 
 
 def _ended(status: int) -> str:
     code = os.waitstatus_to_exitcode(status)
-    return f"exit status {code}" if code >= 0 else f"signal: {(_signal.strsignal(-code) or str(-code)).lower()}"
+    return f"exit status {code}" if code >= 0 else f"signal: {(signal.strsignal(-code) or str(-code)).lower()}"
 
 
 def _quoted(output: bytes) -> str:
