@@ -9,10 +9,10 @@ import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import msgspec
 import pytest
 
 from sampan.errors import Conflict, InvalidArgument, NotFound, Unsupported
+from sampan.lean import structs
 from sampan.linux import clone
 from sampan.linux.cgroup import Group, Host, controlfile, detect, device_program, features, join, stats
 from sampan.oci.runtime import CPU, BlockIO, DeviceCgroup, Memory, Pids, Resources, ThrottleDevice
@@ -119,7 +119,7 @@ def has(group: Group, controller: str) -> bool:
 
 
 def test_a_host_survives_json_and_pickles(host: Host) -> None:
-    assert msgspec.json.decode(msgspec.json.encode(host), type=Host) == host
+    assert structs.decode(structs.encode(host), type=Host) == host
     assert host.mode in ("v1", "v2", "hybrid")
     assert features.read(host).cpu_count >= 1
 

@@ -14,13 +14,14 @@ from sampan.linux.cgroup.host import Host
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
 UNIFIED = "unified"
 """The key of the v2 directory among a group's directories; any other key is a v1 controller."""
 
 _V2_DOES_IT = ("freezer", "cpuacct")
 _IN_USE = (errno.EBUSY, errno.ENOTEMPTY)
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -75,12 +76,37 @@ def make(host: Host, path: str, controllers: Iterable[str] | None = None) -> dic
         if "cpuset" in found:
             _fill_cpuset(found["cpuset"])
         if host.mode == "v2":
-            enable(host, path, host.v2_controllers)
+            enable(host, path, host.v2_controllers, required=False)
     except BaseException:
         for directory in reversed(made):
             os.rmdir(directory)
         raise
     return found
+
+
+def adopt(host: Host, path: str, controllers: Iterable[str] | None = None) -> dict[str, str]:
+    """`make` for a group that another program (systemd) has made in some hierarchies: what is there stays as it is."""
+    found = directories(host, path, controllers)
+    made: list[str] = []
+    try:
+        for directory in dict.fromkeys(found.values()):
+            if os.path.isdir(directory):
+                continue
+            made.extend(_make_parents(directory, host))
+    except BaseException:
+        for directory in reversed(made):
+            os.rmdir(directory)
+        raise
+    return found
+
+
+def path_of(host: Host, found: Mapping[str, str]) -> str:
+    """The path of a group from its directories: the other way round of `directories`. Raises InvalidArgument."""
+    for controller, directory in found.items():
+        mount_point = host.v2 if controller == UNIFIED else host.v1.get(controller, "")
+        if mount_point and directory.startswith(f"{mount_point}/"):
+            return check_path(directory.removeprefix(mount_point))
+    raise InvalidArgument(f"in no cgroup hierarchy of this host: {', '.join(found.values()) or 'a group without paths'}")
 
 
 def _make_fresh(directory: str, host: Host) -> list[str]:
@@ -147,17 +173,18 @@ def _fill_cpuset(directory: str) -> None:
         controlfile.set_value(directory, name, value)
 
 
-def enable(host: Host, path: str, controllers: Iterable[str]) -> None:
+def enable(host: Host, path: str, controllers: Iterable[str], required: bool = True) -> None:
     """Enable v2 controllers for the group: in the subtree_control of every ancestor, from the root down.
 
     The kernel allows that only in ancestors without processes of their own (the "no internal process" rule; a real
-    root is exempt). Raises Unsupported for a controller that v2 lacks here, Conflict for such an ancestor.
+    root is exempt). Raises Conflict for such an ancestor, Forbidden for one of somebody else, Unsupported for a
+    controller that v2 lacks here; unless `required`, controllers that this user was not given are left out instead.
     """
     wanted = list(controllers)
     names = check_path(path).split("/")
     if _missing(f"{host.v2}/{'/'.join(names[:-1])}".rstrip("/"), wanted):
         for depth in range(len(names)):
-            _enable_in("/".join([host.v2, *names[:depth]]), wanted)
+            _enable_in("/".join([host.v2, *names[:depth]]), wanted, required)
 
 
 def _missing(directory: str, wanted: list[str]) -> list[str]:
@@ -165,7 +192,7 @@ def _missing(directory: str, wanted: list[str]) -> list[str]:
     return [name for name in wanted if name not in enabled]
 
 
-def _enable_in(directory: str, wanted: list[str]) -> None:
+def _enable_in(directory: str, wanted: list[str], required: bool) -> None:
     for name in _missing(directory, wanted):
         try:
             controlfile.write(directory, "cgroup.subtree_control", f"+{name}")
@@ -175,6 +202,8 @@ def _enable_in(directory: str, wanted: list[str]) -> None:
                     f"cgroup {directory} has processes of its own, so the kernel cannot enable the {name} controller "
                     "below it: move them into a sub-cgroup"
                 ) from error
+            if not required and error.errno in (*_REFUSED, errno.ENOENT):
+                continue
             if error.errno == errno.ENOENT:
                 raise Unsupported(f"the {name} cgroup controller is not available in {directory}") from error
             raise controlfile.failed(error, f"{directory}/cgroup.subtree_control", f"+{name}") from error

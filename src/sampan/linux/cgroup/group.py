@@ -23,7 +23,7 @@ from sampan.linux.cgroup.host import Host
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from sampan.oci.runtime import Resources
 
@@ -45,6 +45,8 @@ class Group:
         self.path = path
         self._directories = directories
         self._unique = list(dict.fromkeys(directories.values()))
+        self.warnings: list[str] = []
+        """What a driver that limits the group as it makes it (systemd.py) found this host to lack."""
 
     @classmethod
     def create(cls, host: Host, path: str, controllers: Iterable[str] | None = None) -> Group:
@@ -67,9 +69,18 @@ class Group:
             raise NotFound(f"no cgroup {path}")
         return cls(host, path, found)
 
+    @classmethod
+    def reopen(cls, host: Host, directories: Mapping[str, str]) -> Group:
+        """A group from its `paths()`, as another process wrote them down; there or gone. Raises InvalidArgument."""
+        return cls(host, cgroupfs.path_of(host, directories), dict(directories))
+
     def paths(self) -> dict[str, str]:
-        """Controller → directory for v1 controllers; "unified" → the v2 directory. Enough for stats.read."""
+        """Controller → directory for v1 controllers; "unified" → the v2 directory. Enough for stats.read, `reopen`."""
         return dict(self._directories)
+
+    def exists(self) -> bool:
+        """Whether any of its directories is there."""
+        return any(os.path.isdir(directory) for directory in self._unique)
 
     def apply(self, resources: Resources) -> list[str]:
         """Write limits; what `resources` does not name stays as it is, so it serves creation and live update.
@@ -134,6 +145,25 @@ class Group:
                 return self._directories[controller]
         return self._unique[0]
 
+    def signal_all(self, number: int) -> None:
+        """Send a signal to every process in the group; SIGKILL as `kill_all`, but nobody is waited for.
+
+        Frozen meanwhile where that can be done, so that no process forks past it. In a paused group the signals wait.
+        """
+        if number == processes.SIGKILL and UNIFIED in self._directories and self._kill_v2(self._directories[UNIFIED]):
+            return
+        freeze = not self.frozen()
+        try:
+            if freeze:
+                self.freeze()
+        except (Unavailable, Unsupported, Conflict):
+            freeze = False  # one that does not stop does not keep the others from getting their signal
+        try:
+            processes.close(processes.signal_listed(self._reference(), number))
+        finally:
+            if freeze:
+                self.thaw()
+
     def kill_all(self) -> None:
         """SIGKILL every process in the group, frozen ones too, and wait until they have ended.
 
@@ -160,7 +190,7 @@ class Group:
         except Unavailable:
             pass  # one that does not stop does not keep the others from being killed
         try:
-            processes.close(processes.kill_listed(directory))
+            processes.close(processes.signal_listed(directory, processes.SIGKILL))
         finally:
             freezer.thaw_v1(directory)
 

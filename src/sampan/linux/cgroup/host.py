@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 
-import msgspec
-
 from sampan.errors import Unsupported
+from sampan.lean.structs import Struct
 from sampan.linux.cgroup import controlfile
 
 V1_CONTROLLERS = ("cpu", "cpuacct", "cpuset", "memory", "pids", "devices", "freezer", "blkio", "hugetlb")
@@ -15,7 +14,7 @@ V1_CONTROLLERS = ("cpu", "cpuacct", "cpuset", "memory", "pids", "devices", "free
 V2_CONTROLLERS = ("cpu", "cpuset", "io", "memory", "pids", "hugetlb")
 
 
-class Host(msgspec.Struct, frozen=True):
+class Host(Struct, frozen=True):
     """The host's hierarchies. Plain data: detected once, sent with each start request.
 
     `mode` is "v1", "v2" or "hybrid". `v1` maps a controller to the mount point of its hierarchy (two controllers may

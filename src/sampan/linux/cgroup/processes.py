@@ -18,7 +18,7 @@ else:
     import _signal  # without the enums of `signal`, which cost 2 ms
 
 _ROUNDS = 1000
-_SIGKILL = 9
+SIGKILL = 9
 
 
 def listing(directory: str) -> list[int]:
@@ -86,23 +86,23 @@ def wait(pidfds: Iterable[int], timeout: float) -> bool:
     return True
 
 
-def kill_listed(directory: str) -> list[int]:
-    """SIGKILL every process the group lists now; returns their pidfds, the caller's to close.
+def signal_listed(directory: str, number: int) -> list[int]:
+    """Signal every process the group lists now; returns their pidfds, the caller's to close.
 
     A process is only signalled through a pidfd that was opened while the group listed its pid, when the group lists
     it still: so no reused pid outside the group is hit.
     """
     pidfds = {pid: fd for pid in listing(directory) for fd in open_pidfds([pid])}
-    killed = []
+    reached = []
     try:
         still = set(listing(directory)) if pidfds else set()
         for pid, fd in pidfds.items():
             if pid in still:
-                _kill(fd)
-                killed.append(fd)
+                _signal_one(fd, number)
+                reached.append(fd)
     finally:
-        close(fd for fd in pidfds.values() if fd not in killed)
-    return killed
+        close(fd for fd in pidfds.values() if fd not in reached)
+    return reached
 
 
 def kill_and_wait(directory: str, timeout: float) -> None:
@@ -111,7 +111,7 @@ def kill_and_wait(directory: str, timeout: float) -> None:
     for _ in range(_ROUNDS):  # a fork bomb may be a step ahead; freezing first, where it can be done, ends that
         if not listing(directory):
             return
-        pidfds = kill_listed(directory)
+        pidfds = signal_listed(directory, SIGKILL)
         try:
             if not wait(pidfds, deadline - time.monotonic()):
                 break
@@ -120,9 +120,9 @@ def kill_and_wait(directory: str, timeout: float) -> None:
     raise Unavailable(f"processes in cgroup {directory} do not end: {listing(directory)[:10]}")
 
 
-def _kill(pidfd: int) -> None:
+def _signal_one(pidfd: int, number: int) -> None:
     try:
-        _signal.pidfd_send_signal(pidfd, _SIGKILL)
+        _signal.pidfd_send_signal(pidfd, number)
     except ProcessLookupError:
         pass
 

@@ -1,0 +1,195 @@
+"""The systemd driver: a container's group is a unit that systemd was asked for, so it knows of it and leaves it alone.
+
+`cgroupsPath` is "slice:prefix:name", as Docker and Podman write it: "system.slice:docker:ID" is docker-ID.scope in
+system.slice; a name that ends in .slice becomes a slice. Delegate=yes makes the group ours; DefaultDependencies=no
+keeps it until it is stopped. Limits that systemd has words for are told to it as well as written (unit_properties.py), or
+`systemctl daemon-reload` would undo them; the rest is written to the files as the cgroupfs driver does.
+
+A scope is made of processes: so the container's first process comes before its group. On v2 systemd puts it there; of
+v1's hierarchies systemd knows some, so it still has to join (`Group.open_join_fds`).
+
+Needs the jeepney package (the "systemd" extra). Imported only when this driver is asked for.
+"""
+
+from __future__ import annotations
+
+import os
+
+from sampan.errors import Conflict, InvalidArgument, Unsupported
+from sampan.linux.cgroup import cgroupfs, delegation, unit_properties
+from sampan.linux.cgroup.group import Group
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sampan.linux.cgroup.host import Host
+    from sampan.linux.cgroup.systemd_manager import Manager
+    from sampan.linux.cgroup.unit_properties import Property
+    from sampan.oci.runtime import Resources
+
+_ALLOWED = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:-_.\\@")
+_LONGEST = 255
+
+
+def create(
+    host: Host, cgroups_path: str, pid: int, resources: Resources | None, annotations: Mapping[str, str] | None = None
+) -> Group:
+    """Make the unit with process `pid` in it, limited as `resources` say; returns when it is there.
+
+    `Group.warnings` says what this host lacks. `annotations`: those named org.systemd.property.* become properties.
+    All or nothing, but for the process, which is the caller's to end. Raises InvalidArgument (the path, a value),
+    Conflict (a unit of that name has processes), Unsupported (no systemd here, no jeepney), Unavailable, Forbidden.
+    """
+    manager = _manager()
+    try:
+        slice_name, unit = unit_names(cgroups_path, delegation.is_rootless())
+        properties = _kind_of_unit(host, slice_name, unit, pid)
+        if resources is not None:
+            properties += unit_properties.of_resources(resources, host.mode == "v2", manager.version)
+        properties += unit_properties.of_annotations(annotations or {})
+        _start(manager, unit, properties)
+        try:
+            path = manager.control_group(unit).strip("/")
+            group = SystemdGroup(host, path, cgroupfs.adopt(host, path), unit)
+            try:
+                if unit.endswith(".slice"):
+                    group.add(pid)
+                if resources is not None:
+                    group.warnings += group.write(resources)
+            except BaseException:
+                for directory in group.paths().values():
+                    cgroupfs.remove(directory)
+                raise
+        except BaseException:
+            _stop(manager, unit)
+            raise
+        return group
+    finally:
+        manager.close()
+
+
+def open(host: Host, cgroups_path: str, directories: Mapping[str, str]) -> Group:
+    """The group of a container on record: `directories` is what `Group.paths` gave. Asks systemd nothing yet.
+
+    Raises InvalidArgument for a path that is none.
+    """
+    _, unit = unit_names(cgroups_path, delegation.is_rootless())
+    return SystemdGroup(host, cgroupfs.path_of(host, directories), dict(directories), unit)
+
+
+class SystemdGroup(Group):
+    """A group that is a unit."""
+
+    def __init__(self, host: Host, path: str, directories: dict[str, str], unit: str) -> None:
+        super().__init__(host, path, directories)
+        self.unit = unit
+
+    def write(self, resources: Resources) -> list[str]:
+        """The files alone, as the cgroupfs driver writes them."""
+        return super().apply(resources)
+
+    def apply(self, resources: Resources) -> list[str]:
+        """See Group.apply. The kernel is asked first: what it refuses, systemd never hears of.
+
+        Then once more, because systemd rounds (a cpu quota to a percent). While systemd writes v1's device lists anew,
+        they deny everything for a moment: so the container is frozen meanwhile.
+        """
+        manager = _manager()
+        try:
+            properties = unit_properties.of_resources(resources, self.host.mode == "v2", manager.version)
+            if not properties:
+                return self.write(resources)
+            freeze = bool(resources.devices) and self.host.mode != "v2" and not self.frozen()
+            if freeze:
+                self.freeze()
+            try:
+                self.write(resources)
+                manager.set_properties(self.unit, properties)
+                return self.write(resources)
+            finally:
+                if freeze:
+                    self.thaw()
+        finally:
+            manager.close()
+
+    def remove(self) -> None:
+        """See Group.remove. Also stops the unit, and frees its name if it failed."""
+        if self.exists():
+            self.kill_all()
+        manager = _manager()
+        try:
+            _stop(manager, self.unit)
+        finally:
+            manager.close()
+        super().remove()
+
+
+def unit_names(cgroups_path: str, user: bool = False) -> tuple[str, str]:
+    """The slice and the unit of "slice:prefix:name". Raises InvalidArgument.
+
+    Without a slice: system.slice, or user.slice of a user's own manager.
+    """
+    parts = cgroups_path.split(":")
+    if len(parts) != 3:
+        raise InvalidArgument(
+            'expected cgroupsPath to be of format "slice:prefix:name" for systemd cgroups, '
+            f'got "{cgroups_path}" instead'
+        )
+    slice_name, prefix, name = parts
+    slice_name = slice_name or ("user.slice" if user else "system.slice")
+    expand_slice(slice_name)
+    unit = name
+    if name.endswith(".slice"):
+        expand_slice(name)
+    else:
+        unit = f"{prefix}-{name}.scope" if prefix else f"{name}.scope"
+    if not name or len(unit) > _LONGEST or set(unit) - _ALLOWED:
+        raise InvalidArgument(f"invalid name of a systemd unit: {unit!r}")
+    return slice_name, unit
+
+
+def expand_slice(name: str) -> str:
+    """Where a slice lies: "a-b.slice" is "a.slice/a-b.slice", "-.slice" the root, "". Raises InvalidArgument."""
+    stem = name.removesuffix(".slice")
+    if stem == "-" and name != stem:
+        return ""
+    parts = stem.split("-")
+    if stem == name or not all(parts) or set(stem) - _ALLOWED or len(name) > _LONGEST or stem.startswith("."):
+        raise InvalidArgument(f"invalid slice name: {name!r}")
+    return "/".join(f"{'-'.join(parts[: depth + 1])}.slice" for depth in range(len(parts)))
+
+
+def _kind_of_unit(host: Host, slice_name: str, unit: str, pid: int) -> list[Property]:
+    properties: list[Property] = [("Description", ("s", f"container {unit.rpartition('.')[0]}"))]
+    if unit.endswith(".slice"):
+        properties.append(("Wants", ("as", [slice_name])))
+    else:
+        properties += [("Slice", ("s", slice_name)), ("Delegate", ("b", True)), ("PIDs", ("au", [pid]))]
+    # accounting from the beginning: what a group was not charged for when it began is never seen
+    io = "IOAccounting" if host.mode == "v2" else "BlockIOAccounting"
+    properties += [(name, ("b", True)) for name in ("CPUAccounting", "MemoryAccounting", "TasksAccounting", io)]
+    return [*properties, ("DefaultDependencies", ("b", False))]
+
+
+def _start(manager: Manager, unit: str, properties: list[Property]) -> None:
+    try:
+        manager.start_transient(unit, properties)
+    except Conflict:
+        manager.reset_failed(unit)  # one that failed keeps its name until somebody has looked
+        manager.start_transient(unit, properties)
+
+
+def _stop(manager: Manager, unit: str) -> None:
+    manager.stop(unit)
+    manager.reset_failed(unit)
+
+
+def _manager() -> Manager:
+    if not os.path.isdir("/run/systemd/system"):  # sd_booted(3)
+        raise Unsupported("systemd is not running on this host, so it cannot manage cgroups: use the cgroupfs driver")
+    try:
+        from sampan.linux.cgroup import systemd_manager
+    except ImportError as error:
+        raise Unsupported("the systemd cgroup driver needs jeepney: pip install 'sampan[systemd]'") from error
+    return systemd_manager.Manager(delegation.is_rootless())
