@@ -7,8 +7,8 @@ the message they were sent with (unix(7)). A message is at most `MAX_MESSAGE` by
 from __future__ import annotations
 
 import _socket
-import array
 import os
+import struct
 import sys
 
 from sampan.errors import InvalidArgument
@@ -57,7 +57,7 @@ def encode(message: dict[str, Any]) -> bytes:
 
 def send(sock: socket.socket, message: dict[str, Any], fds: Sequence[int] = ()) -> None:
     """Send one message. Blocks if the socket does; BlockingIOError when a non-blocking one is full."""
-    ancillary = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+    ancillary = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack(f"{len(fds)}i", *fds))] if fds else []
     sock.sendmsg([encode(message)], ancillary, _socket.MSG_NOSIGNAL)
 
 
@@ -90,11 +90,11 @@ def receive(sock: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
 
 
 def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
-    fds = array.array("i")
+    fds: list[int] = []
     for level, kind, data in ancillary:
         if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
-            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
-    return list(fds)
+            fds += struct.unpack_from(f"{len(data) // 4}i", data)
+    return fds
 
 
 def _close(fds: Sequence[int]) -> None:
