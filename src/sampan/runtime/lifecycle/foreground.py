@@ -19,31 +19,28 @@ import struct
 
 from sampan.errors import Internal
 from sampan.lean.record import dataclass, field
-from sampan.linux import libc, process
+from sampan.linux import libc, process, signals
 from sampan.runtime.lifecycle.console import HostTerminal, newlines_as_they_are
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import signal
     from types import TracebackType
-else:
-    import _signal as signal
 
 _SIGNALFD_INFO = 128  # struct signalfd_siginfo; its first member is the signal's number (signalfd(2))
 _SFD_CLOEXEC, _SFD_NONBLOCK = os.O_CLOEXEC, os.O_NONBLOCK
-_NOT_PASSED_ON = (signal.SIGCHLD, signal.SIGWINCH, signal.SIGPIPE, signal.SIGURG)
+_NOT_PASSED_ON = (signals.SIGCHLD, signals.SIGWINCH, signals.SIGPIPE, signals.numbers()["SIGURG"])
 _CHUNK = 4096  # PIPE_BUF: what poll(2) promises a pipe takes without blocking
 
 
 class Signals:
     """Every signal to this process waits at `fd` instead of ending it. From before the container is made: one that
-    comes meanwhile reaches its program. Children that become programs must empty their signal mask: the init stage does.
+    comes meanwhile reaches its program. Children that become programs must empty their signal mask.
     """
 
     def __init__(self) -> None:
-        self._before = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
+        self._before = signals.pthread_sigmask(signals.SIG_SETMASK, signals.valid_signals())
         mask = bytearray(128)
-        for number in signal.valid_signals():
+        for number in signals.valid_signals():
             mask[(number - 1) // 8] |= 1 << (number - 1) % 8
         buffer = (ctypes.c_char * 128).from_buffer(mask)
         self.fd: int = libc.lib.signalfd(ctypes.c_int(-1), buffer, ctypes.c_int(_SFD_CLOEXEC | _SFD_NONBLOCK))
@@ -57,7 +54,7 @@ class Signals:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         os.close(self.fd)
-        signal.pthread_sigmask(signal.SIG_SETMASK, self._before)
+        signals.pthread_sigmask(signals.SIG_SETMASK, self._before)
 
     def take(self) -> list[int]:
         """The signals that have come, in the kernel's order."""
@@ -154,7 +151,7 @@ class Attached:
     console: int = -1
     terminal: HostTerminal | None = None
 
-    def follow(self, signals: Signals) -> int:
+    def follow(self, arriving: Signals) -> int:
         """Relay and pass signals on until it ends. Returns its exit code; 128 + n when signal n ended it.
 
         Other children that come to us (orphans of the container, when we are their subreaper) are reaped.
@@ -163,11 +160,11 @@ class Attached:
         pumps = self._pumps()
         code = None
         while code is None:
-            self._wait(pumps, signals)
+            self._wait(pumps, arriving)
             for pump in pumps:
                 if not pump.ended and _is_ready(*pump.waits_for()):
                     pump.step()
-            for number in signals.take():
+            for number in arriving.take():
                 self._pass_on(number)
             code = self._reap()
         for pump in pumps:
@@ -185,10 +182,10 @@ class Attached:
             self.terminal.raw()
         return [Pump(0, self.console), Pump(self.console, 1)]
 
-    def _wait(self, pumps: list[Pump], signals: Signals) -> None:
+    def _wait(self, pumps: list[Pump], arriving: Signals) -> None:
         poll = select.poll()
         poll.register(self.pidfd, select.POLLIN)
-        poll.register(signals.fd, select.POLLIN)
+        poll.register(arriving.fd, select.POLLIN)
         wanted: dict[int, int] = {}
         for pump in pumps:
             if not pump.ended:
@@ -199,11 +196,11 @@ class Attached:
         poll.poll()
 
     def _pass_on(self, number: int) -> None:
-        if number == signal.SIGWINCH and self.terminal is not None and self.console >= 0:
+        if number == signals.SIGWINCH and self.terminal is not None and self.console >= 0:
             self.terminal.show_size_to(self.console)
         elif number not in _NOT_PASSED_ON:
             try:
-                signal.pidfd_send_signal(self.pidfd, number)
+                signals.pidfd_send_signal(self.pidfd, number)
             except ProcessLookupError:
                 pass  # it has just ended
 

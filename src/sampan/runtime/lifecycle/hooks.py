@@ -24,21 +24,18 @@ import time
 from sampan.errors import InvalidArgument, StartFailed
 from sampan.lean.record import dataclass
 from sampan.lean.structs import encode
-from sampan.linux import process
+from sampan.linux import process, signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import signal
     from collections.abc import Iterable, Sequence
 
     from sampan.oci import runtime as oci
-else:
-    import _signal as signal
 
 MAX_OUTPUT = 4096
 """Bytes of a failing hook's stdout and stderr that its message quotes; the rest is read and dropped."""
 
-_RESTORED = (signal.SIGPIPE, signal.SIGXFSZ)  # Python ignores these; a program expects their defaults
+_RESTORED = (signals.SIGPIPE, signals.SIGXFSZ)  # Python ignores these; a program expects their defaults
 
 
 def check(hooks: Iterable[oci.Hook], where: str) -> None:
@@ -61,23 +58,20 @@ def _fault(hook: oci.Hook) -> str:
     return ""
 
 
-def run(where: str, hooks: Sequence[oci.Hook], state: dict[str, object]) -> None:
+def run(hooks: Sequence[oci.Hook], state: dict[str, object], where: str) -> None:
     """Run them in order, each to its end. `state` is what `state` prints; `where` names the point ("prestart").
 
     The working directory is the caller's. Raises StartFailed, with what the hook wrote, at the first that fails.
     """
-    if hooks:
-        check(hooks, where)
-        run_inside(where, hooks, encode(state))
-
-
-def run_inside(where: str, hooks: Sequence[oci.Hook], state: bytes) -> None:
-    """The same for the init stage, with all that it needs made before: the state is JSON, the hooks were checked."""
+    if not hooks:
+        return
+    check(hooks, where)
+    text = encode(state)
     for number, hook in enumerate(hooks):
-        _run(hook, state, f"error running {where} hook #{number} ({hook.path})")
+        _run(hook, text, f"error running {where} hook #{number} ({hook.path})")
 
 
-def run_all(where: str, hooks: Sequence[oci.Hook], state: dict[str, object]) -> list[str]:
+def run_all(hooks: Sequence[oci.Hook], state: dict[str, object], where: str) -> list[str]:
     """Run every one, whatever the others do: the rule of poststop. Returns a warning for each that failed."""
     warnings = []
     text = encode(state) if hooks else b""
@@ -136,8 +130,8 @@ def _become(hook: oci.Hook, stdin: int, stdout: int, stderr: int, failed: int) -
         for source, target in ((stdin, 0), (stdout, 1), (stderr, 2)):
             os.dup2(source, target)
         for number in _RESTORED:
-            signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+            signals.signal(number, signals.SIG_DFL)
+        signals.pthread_sigmask(signals.SIG_SETMASK, ())
         process.close_all_but([failed])
         os.execve(hook.path, hook.args or [hook.path], dict(entry.partition("=")[::2] for entry in hook.env))
     except OSError as error:
@@ -207,14 +201,14 @@ def _kill_group(pid: int) -> None:
     """The hook and what it started. Not yet waited for, so its number is still its own."""
     for kill in (os.killpg, os.kill):  # it may not have made its group yet
         try:
-            kill(pid, signal.SIGKILL)
+            kill(pid, signals.SIGKILL)
         except ProcessLookupError:
             pass
 
 
 def _ended(status: int) -> str:
     code = os.waitstatus_to_exitcode(status)
-    return f"exit status {code}" if code >= 0 else f"signal: {(signal.strsignal(-code) or str(-code)).lower()}"
+    return f"exit status {code}" if code >= 0 else f"killed by signal {-code}"
 
 
 def _quoted(output: bytes) -> str:

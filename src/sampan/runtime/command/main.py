@@ -1,0 +1,132 @@
+"""The program `sampan-runtime`: global flags, the command, errors and exit codes as runc has them.
+
+    exit code   0 done; 1 failed; 3 no such command; 255 exec failed; else that of the container's process
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from sampan.errors import SampanError
+from sampan.runtime.command import log, usage
+from sampan.runtime.command.arguments import UsageError, check_count, parse
+from sampan.runtime.command.call import GLOBALS, PROGRAM, Call
+from sampan.runtime.command.catalog import MODULES, UNSUPPORTED
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn, Protocol
+
+    from sampan.runtime.command.arguments import Command, Parsed
+
+    class CommandModule(Protocol):
+        """A module of this package: what the command takes, and what it does. `run` returns the exit code."""
+
+        COMMAND: Command
+
+        def run(self, call: Call) -> int: ...
+
+
+_PREFIXES = {"create": f"{PROGRAM} create failed: ", "run": f"{PROGRAM} run failed: ", "exec": "exec failed: "}
+_EXIT_CODES = {"exec": 255}
+
+
+def main() -> NoReturn:
+    """Ends the process at once: an orderly end of the interpreter takes as long as a container's start."""
+    code = 1
+    try:
+        _open_stdio()
+        code = run(sys.argv[1:])
+    finally:
+        os._exit(code)
+
+
+def _open_stdio() -> None:
+    """Descriptors 0, 1 and 2 exist: or the first file that is opened would become somebody's stdout."""
+    while (fd := os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+
+
+def run(arguments: list[str]) -> int:
+    """One command line, to its exit code. Every error is told on the way."""
+    messages = log.Log()
+    try:
+        options = parse(GLOBALS, arguments, False)
+    except UsageError as error:
+        log.write(1, f"Incorrect Usage. {error}\n\n{_program_help()}".encode())
+        messages.fatal(str(error))
+        return 1
+    try:
+        messages = log.Log(options.text("log"), options.text("log-format"), options.flag("debug"))
+        return _dispatch(options, messages)
+    except SampanError as error:
+        messages.fatal(str(error))
+    except OSError as error:
+        messages.fatal(in_words(error))
+    except Exception as error:
+        if messages.debugging:
+            import traceback  # allowed: only for --debug
+
+            traceback.print_exc()
+        messages.fatal(f"internal error: {type(error).__name__}: {error}")
+    return 1
+
+
+def _dispatch(options: Parsed, messages: log.Log) -> int:
+    name, *rest = options.arguments or [""]
+    if options.flag("version"):
+        log.write(1, usage.version().encode())
+        return 0
+    if name in ("help", "h") and rest and rest[0] in MODULES:
+        name, rest = rest[0], ["--help"]
+    elif options.help or name in ("", "help", "h"):
+        log.write(1, _program_help().encode())
+        return 0
+    if name in UNSUPPORTED:
+        messages.fatal(f"{name} is not supported: {PROGRAM} does not work with CRIU")
+        return 1
+    if name not in MODULES:
+        messages.fatal(f"No help topic for '{name}'")
+        return 3
+    return _run_command(_module(name), options, rest, messages)
+
+
+def _module(name: str) -> CommandModule:
+    module: CommandModule = __import__(f"{__package__}.{MODULES[name]}", fromlist=("COMMAND",))
+    return module
+
+
+def _run_command(module: CommandModule, options: Parsed, arguments: list[str], messages: log.Log) -> int:
+    command = module.COMMAND
+    try:
+        parsed = parse(command.flags, arguments, not command.in_order)
+        if parsed.help:
+            log.write(1, usage.command(PROGRAM, command).encode())
+            return 0
+        check_count(PROGRAM, command, len(parsed.arguments))
+    except UsageError as error:
+        log.write(1, f"Incorrect Usage: {error}\n\n{usage.command(PROGRAM, command)}".encode())
+        messages.fatal(str(error))
+        return 1
+    try:
+        return module.run(Call(options, parsed, messages))
+    except KeyboardInterrupt:
+        return 130
+    except (SampanError, OSError) as error:
+        words = in_words(error) if isinstance(error, OSError) else str(error)
+        messages.fatal(_PREFIXES.get(command.name, "") + words)
+        return _EXIT_CODES.get(command.name, 1)
+
+
+def in_words(error: OSError) -> str:
+    """An error of the system as Go says it: "/run/x: permission denied"."""
+    reason = (error.strerror or str(error)).lower()
+    name = error.filename
+    about = os.fsdecode(name) if isinstance(name, str | bytes) else "" if name is None else str(name)
+    return f"{about}: {reason}" if about else reason
+
+
+def _program_help() -> str:
+    return usage.program(PROGRAM, GLOBALS, {name: _module(name).COMMAND.summary for name in MODULES})
