@@ -187,18 +187,84 @@ def test_programs_run_under_the_default_policy(docker_like: bytes) -> None:
 def test_the_cache_compiles_once_and_keeps_to_itself(tmp_path: Path, compiler: seccomp.Compiler) -> None:
     directory = tmp_path / "seccomp"
     policy = one_rule("SCMP_ACT_ERRNO")
-    first = seccomp_cache.Cache(str(directory)).get(policy)
-    assert first == compiler.compile(policy)
+    first = seccomp_cache.Cache(str(directory)).filter(policy)
+    assert first == seccomp.Filter(compiler.compile(policy))
     files = list(directory.iterdir())
     assert len(files) == 1
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
     written = files[0].stat().st_mtime_ns
     cache = seccomp_cache.Cache(str(directory))
-    assert cache.get(policy) == first
+    assert cache.filter(policy) == first
     assert cache.path(policy) == str(files[0])
     assert files[0].stat().st_mtime_ns == written
-    cache.get(one_rule("SCMP_ACT_TRAP"))
+    cache.filter(one_rule("SCMP_ACT_TRAP"))
     assert len(list(directory.iterdir())) == 2
+
+
+def test_the_cache_keeps_the_flags(tmp_path: Path) -> None:
+    policy = one_rule("SCMP_ACT_ERRNO")
+    policy.flags = ["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW"]
+    for _ in range(2):
+        assert seccomp_cache.Cache(str(tmp_path)).filter(policy).flags == 6
+
+
+@pytest.mark.parametrize("torn", [b"", b"\0" * 8, b"\0" * 4096])
+def test_a_torn_file_is_no_filter(tmp_path: Path, torn: bytes) -> None:
+    policy = one_rule("SCMP_ACT_ERRNO")
+    path = Path(seccomp_cache.Cache(str(tmp_path)).path(policy))
+    whole = path.read_bytes()
+    for content in (torn, whole[:-8], whole[:-1] + b"?", whole + whole[-8:]):
+        path.write_bytes(content)
+        with pytest.raises(OSError, match="not a whole compiled seccomp filter"):
+            seccomp.read(str(path))
+        assert seccomp_cache.Cache(str(tmp_path)).path(policy) == str(path)
+        assert path.read_bytes() == whole
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_many_at_once_share_the_cache(tmp_path: Path) -> None:
+    children = []
+    for _ in range(4):
+        pid = os.fork()
+        if pid == 0:
+            status = 255
+            try:
+                status = len(seccomp_cache.Cache(str(tmp_path)).filter(one_rule("SCMP_ACT_ERRNO")).bpf) // 8
+            finally:
+                os._exit(status)
+        children.append(pid)
+    sizes = {os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children}
+    assert len(sizes) == 1 and 255 not in sizes
+    assert [path.suffix for path in tmp_path.iterdir()] == [".bpf"]
+
+
+def test_flags_are_loaded_with_the_filter(compiler: seccomp.Compiler) -> None:
+    bpf = compiler.compile(one_rule("SCMP_ACT_ERRNO"))
+    assert set(seccomp.supported_flags()) <= set(seccomp.FLAGS)
+    for name in seccomp.supported_flags():
+        policy = one_rule("SCMP_ACT_ERRNO")
+        policy.flags = [name]
+
+        def load(flags: int = seccomp.flags_of(policy)) -> int:
+            seccomp.load(bpf, flags)
+            return 7
+
+        assert outcome(bpf, load) == 7
+
+
+def test_errno_belongs_to_actions_that_give_one() -> None:
+    with pytest.raises(InvalidArgument, match="SCMP_ACT_KILL takes no errnoRet"):
+        seccomp.check(one_rule("SCMP_ACT_KILL", errno_ret=1))
+
+
+def test_a_killing_default_lets_programs_fall_back(compiler: seccomp.Compiler) -> None:
+    policy = Seccomp(
+        default_action="SCMP_ACT_KILL_PROCESS", architectures=["SCMP_ARCH_X86_64"],
+        syscalls=[SyscallRule(names=["exit_group", "exit", "getppid", "statx"], action=ALLOW)],
+    )
+    bpf = compiler.compile(policy)
+    assert outcome(bpf, call(NR_FUTURE)) == errno.ENOSYS
+    assert outcome(bpf, call(39)) == -signal.SIGSYS
 
 
 def test_a_filter_cannot_be_loaded_without_the_right_to(docker_like: bytes) -> None:

@@ -14,9 +14,8 @@ A set is a bit mask (int): bit N is capability number N.
 
 from __future__ import annotations
 
-import ctypes
-
 from sampan.errors import InvalidArgument
+from sampan.lean import ctypes
 from sampan.lean.record import dataclass
 from sampan.linux import libc
 
@@ -78,6 +77,19 @@ def to_mask(names: Iterable[str]) -> int:
             raise InvalidArgument(f"unknown capability: {name}")
         mask |= 1 << number
     return mask
+
+
+def known_mask(names: Iterable[str]) -> tuple[int, list[str]]:
+    """The bit mask of the names that this kernel has, and the names that it has not."""
+    last = last_cap()
+    mask, unknown = 0, []
+    for name in names:
+        number = NUMBERS.get(name)
+        if number is None or number > last:
+            unknown.append(name)
+        else:
+            mask |= 1 << number
+    return mask, unknown
 
 
 def to_names(mask: int) -> list[str]:

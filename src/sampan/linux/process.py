@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
-import resource
 import struct
 import termios
 
+from sampan.lean import ctypes
 from sampan.linux import libc
 
 PR_SET_PDEATHSIG = 1
@@ -23,9 +22,15 @@ CLOSE_RANGE_CLOEXEC = 4
 _prctl = libc.lib.prctl
 _sethostname = libc.lib.sethostname
 _setdomainname = libc.lib.setdomainname
+_prlimit = libc.lib.prlimit
 
-# Names of getrlimit(2) as the OCI spec and Docker write them (Docker: without RLIMIT_, lower case).
-RLIMITS = {name: getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")}
+# Names of getrlimit(2) as the OCI spec and Docker write them (Docker: without RLIMIT_, lower case); the numbers are
+# asm-generic/resource.h's, which all but mips and sparc use.
+RLIMITS = {
+    "RLIMIT_CPU": 0, "RLIMIT_FSIZE": 1, "RLIMIT_DATA": 2, "RLIMIT_STACK": 3, "RLIMIT_CORE": 4, "RLIMIT_RSS": 5,
+    "RLIMIT_NPROC": 6, "RLIMIT_NOFILE": 7, "RLIMIT_MEMLOCK": 8, "RLIMIT_AS": 9, "RLIMIT_LOCKS": 10,
+    "RLIMIT_SIGPENDING": 11, "RLIMIT_MSGQUEUE": 12, "RLIMIT_NICE": 13, "RLIMIT_RTPRIO": 14, "RLIMIT_RTTIME": 15,
+}
 
 
 def prctl(option: int, value: int = 0) -> int:
@@ -97,14 +102,9 @@ def set_window_size(fd: int, height: int, width: int) -> None:
 
 def set_rlimit(name: str, soft: int, hard: int) -> None:
     """setrlimit(2) by the name RLIMIT_…; -1 or 2**64-1 is unlimited. OSError carries the name."""
-    infinity = resource.RLIM_INFINITY
-    try:
-        resource.setrlimit(
-            RLIMITS[name],
-            (infinity if soft in (-1, 2**64 - 1) else soft, infinity if hard in (-1, 2**64 - 1) else hard),
-        )
-    except ValueError as error:  # the module's word for EPERM and EINVAL
-        raise PermissionError(1, str(error), name) from error
+    wanted = struct.pack("=QQ", soft % (1 << 64), hard % (1 << 64))
+    if _prlimit(ctypes.c_int(0), ctypes.c_int(RLIMITS[name]), wanted, None) != 0:
+        raise libc.error(name)
 
 
 def die_with_parent(signal_number: int) -> None:

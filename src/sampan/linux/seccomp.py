@@ -6,6 +6,7 @@ stage loads the bytes as its last step before execve(2).
 
 from __future__ import annotations
 
+import binascii
 import ctypes
 import errno
 import os
@@ -29,13 +30,14 @@ FLAGS = {
 }
 """The flags an OCI policy may name, as seccomp(2) numbers them."""
 FLAG_NEW_LISTENER = 8
+FLAG_TSYNC_ESRCH = 16
 
 NR_SECCOMP = {"x86_64": 317, "aarch64": 277, "riscv64": 277, "s390x": 348, "ppc64le": 358}.get(os.uname().machine, -1)
 SECCOMP_SET_MODE_FILTER = 1
 PR_SET_SECCOMP = 22
 SECCOMP_MODE_FILTER = 2
 
-_ACTIONS = {
+ACTIONS = {
     "SCMP_ACT_KILL": 0x00000000,
     "SCMP_ACT_KILL_THREAD": 0x00000000,
     "SCMP_ACT_KILL_PROCESS": 0x80000000,
@@ -46,8 +48,10 @@ _ACTIONS = {
     "SCMP_ACT_ALLOW": 0x7FFF0000,
     "SCMP_ACT_NOTIFY": 0x7FC00000,
 }
+NOTIFY = "SCMP_ACT_NOTIFY"
+_PERMISSIVE = ("SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_TRACE", NOTIFY)
 _WITH_ERRNO = ("SCMP_ACT_ERRNO", "SCMP_ACT_TRACE")
-_OPERATORS = {
+OPERATORS = {
     "SCMP_CMP_NE": 1, "SCMP_CMP_LT": 2, "SCMP_CMP_LE": 3, "SCMP_CMP_EQ": 4, "SCMP_CMP_GE": 5, "SCMP_CMP_GT": 6,
     "SCMP_CMP_MASKED_EQ": 7,
 }
@@ -60,7 +64,7 @@ class _Architecture:
 
 
 _X32 = 0x40000000
-_ARCHITECTURES = {
+ARCHITECTURES = {
     "SCMP_ARCH_X86": _Architecture(0x40000003),
     "SCMP_ARCH_X86_64": _Architecture(0xC000003E),
     "SCMP_ARCH_X32": _Architecture(0x4000003E, _X32),  # libseccomp's own: the kernel says X86_64 and sets a bit
@@ -83,7 +87,7 @@ _ARCHITECTURES = {
     "SCMP_ARCH_LOONGARCH64": _Architecture(0xC0000102),
 }
 
-_SCMP_ACT_ALLOW = 0x7FFF0000
+_ENOSYS = ACTIONS["SCMP_ACT_ERRNO"] | errno.ENOSYS
 _NR_ERROR = -1  # __NR_SCMP_ERROR: libseccomp does not know the name
 _CTL_OPTIMIZE = 8
 _BINARY_TREE = 2
@@ -100,6 +104,39 @@ class _Program(ctypes.Structure):
 
 
 _prctl = libc.lib.prctl
+
+
+@dataclass(frozen=True)
+class Filter:
+    """A compiled policy: classic BPF (struct sock_filter, 8 bytes each), and the flags to load it with."""
+
+    bpf: bytes
+    flags: int = 0
+
+
+_FILE = struct.Struct("<II")  # in front of the instructions: CRC-32 of all that follows it, flags
+_MAX_INSTRUCTIONS = 4096  # BPF_MAXINSNS
+
+
+def to_file(filter: Filter) -> bytes:
+    """A filter as it is kept in a file."""
+    content = _FILE.pack(0, filter.flags)[4:] + filter.bpf
+    return _FILE.pack(binascii.crc32(content), 0)[:4] + content
+
+
+def read(path: str) -> Filter:
+    """A filter kept in a file. Raises OSError: EBADMSG for one that is not whole, because no filter, or half of one,
+    must never be taken for the one that was asked for.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        data = os.read(fd, _FILE.size + _MAX_INSTRUCTIONS * 8 + 1)
+    finally:
+        os.close(fd)
+    size = len(data) - _FILE.size
+    if not 0 < size <= _MAX_INSTRUCTIONS * 8 or size % 8 or _FILE.unpack_from(data)[0] != binascii.crc32(data[4:]):
+        raise OSError(errno.EBADMSG, "is not a whole compiled seccomp filter", path)
+    return Filter(data[_FILE.size :], _FILE.unpack_from(data)[1])
 
 
 def load(bpf: bytes, flags: int = 0) -> int:
@@ -133,14 +170,36 @@ def check(policy: Seccomp) -> None:
         _alternatives(rule)
 
 
+def notifies(policy: Seccomp) -> bool:
+    """Whether somebody outside is asked about some calls: then the filter has a listener (seccomp_unotify(2))."""
+    return any(rule.action == NOTIFY for rule in policy.syscalls)
+
+
 def flags_of(policy: Seccomp) -> int:
     """The policy's flags for `load`. Raises InvalidArgument for an unknown one."""
-    flags = 0
+    flags = FLAG_NEW_LISTENER if notifies(policy) else 0
     for name in policy.flags:
         if name not in FLAGS:
             raise InvalidArgument(f"unknown seccomp flag: {name}")
+        if name == "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" and not flags & FLAG_NEW_LISTENER:
+            continue  # says how a listener waits; without one the kernel refuses it
+        if name == "SECCOMP_FILTER_FLAG_TSYNC" and flags & FLAG_NEW_LISTENER:
+            flags |= FLAG_TSYNC_ESRCH  # else the kernel would have one result for two answers
         flags |= FLAGS[name]
     return flags
+
+
+def supported_flags() -> list[str]:
+    """The flags of `FLAGS` that this kernel knows: asked with a filter it cannot read, so that nothing is loaded."""
+    known = []
+    for name, flag in FLAGS.items():
+        listener = FLAG_NEW_LISTENER if name == "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" else 0
+        try:
+            libc.syscall(NR_SECCOMP, ctypes.c_uint(SECCOMP_SET_MODE_FILTER), ctypes.c_uint(flag | listener), None)
+        except OSError as error:
+            if error.errno == errno.EFAULT:
+                known.append(name)
+    return known
 
 
 class Compiler:
@@ -206,7 +265,7 @@ class Compiler:
             bpf = self._exported(context)
         finally:
             self._release(context)
-        if policy.default_action == "SCMP_ACT_ERRNO":
+        if policy.default_action not in _PERMISSIVE and default != _ENOSYS:
             bpf = self._unknown_is_enosys(policy, architectures) + bpf
         return bpf
 
@@ -263,32 +322,34 @@ class Compiler:
 
 
 def _action(name: str, errno_value: int | None) -> int:
-    if name not in _ACTIONS:
+    if name not in ACTIONS:
         raise InvalidArgument(f"unknown seccomp action: {name}")
     if name not in _WITH_ERRNO:
-        return _ACTIONS[name]
+        if errno_value is not None:  # config-linux.md: never ignored
+            raise InvalidArgument(f"seccomp: {name} takes no errnoRet")
+        return ACTIONS[name]
     value = errno.EPERM if errno_value is None else errno_value
     if not 0 <= value <= 0xFFFF:
         raise InvalidArgument(f"seccomp: invalid errnoRet {value}")
-    return _ACTIONS[name] | value
+    return ACTIONS[name] | value
 
 
 def _architecture(name: str) -> _Architecture:
-    if name not in _ARCHITECTURES:
+    if name not in ARCHITECTURES:
         raise InvalidArgument(f"unknown seccomp architecture: {name}")
-    return _ARCHITECTURES[name]
+    return ARCHITECTURES[name]
 
 
 def _alternatives(rule: SyscallRule) -> list[list[_Compare]]:
     """A rule's conditions: all must hold, but two on one argument mean either (libseccomp takes one for each)."""
     comparisons = []
     for argument in rule.args:
-        if argument.op not in _OPERATORS or not 0 <= argument.index <= 5:
+        if argument.op not in OPERATORS or not 0 <= argument.index <= 5:
             raise InvalidArgument(f"seccomp: invalid condition {argument.op} on argument {argument.index}")
         if not (0 <= argument.value < 1 << 64 and 0 <= argument.value_two < 1 << 64):
             raise InvalidArgument(f"seccomp: value {argument.value} does not fit 64 bits")
         comparisons.append(
-            _Compare(argument.index, _OPERATORS[argument.op], argument.value, argument.value_two)
+            _Compare(argument.index, OPERATORS[argument.op], argument.value, argument.value_two)
         )
     if len({comparison.argument for comparison in comparisons}) < len(comparisons):
         return [[comparison] for comparison in comparisons]
@@ -303,7 +364,7 @@ def _enosys_above(token: int, newest: dict[int, int]) -> bytes:
     """`newest`: start of an ABI's numbers → its largest one known. One architecture; x86_64 has a second ABI, x32."""
     load_architecture = _instruction(_LOAD, 0, 0, _OFFSET_ARCHITECTURE)
     tests = [_instruction(_LOAD, 0, 0, _OFFSET_NUMBER)]
-    enosys = _instruction(_RETURN, 0, 0, _ACTIONS["SCMP_ACT_ERRNO"] | errno.ENOSYS)
+    enosys = _instruction(_RETURN, 0, 0, _ENOSYS)
     if _X32 in newest:
         # load, is it x32? → compare with its own bound, else with the native one; 1 behind each says ENOSYS
         native = newest.get(0, _X32 - 1)

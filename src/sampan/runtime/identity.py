@@ -1,15 +1,19 @@
-"""Operations on what the process is: limits, groups, user, capabilities, seccomp."""
+"""Operations on what the process is: limits, groups, user, capabilities, execution domain."""
 
 from __future__ import annotations
 
+import errno
 import os
-from functools import cache
 
+from sampan.errors import InvalidArgument
 from sampan.lean.record import dataclass
-from sampan.linux import capability, process, seccomp
-from sampan.oci import runtime as oci
+from sampan.linux import capability, personality, process, procfs, seccomp
 from sampan.runtime.operation import Stage
 from sampan.runtime.users import Identity
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sampan.oci import runtime as oci
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,21 @@ class SetRlimits:
                 )
 
 
+def check_rlimits(limits: list[oci.Rlimit]) -> None:
+    """Raises InvalidArgument for an unknown name, one that comes twice, or a soft limit above the hard one."""
+    seen: set[str] = set()
+    for limit in limits:
+        if limit.type not in process.RLIMITS:
+            raise InvalidArgument(f"invalid rlimit type: {limit.type!r}")
+        if limit.type in seen:
+            raise InvalidArgument(f"rlimit {limit.type} is specified more than once")
+        seen.add(limit.type)
+        if not -1 <= limit.soft < 1 << 64 or not -1 <= limit.hard < 1 << 64:
+            raise InvalidArgument(f"rlimit {limit.type}: {limit.soft}:{limit.hard} does not fit 64 bits")
+        if limit.soft % (1 << 64) > limit.hard % (1 << 64):  # -1 is the largest of all
+            raise InvalidArgument(f"rlimit {limit.type}: the soft limit {limit.soft} is above the hard {limit.hard}")
+
+
 @dataclass(frozen=True)
 class BecomeUser:
     """Drop the bounding set, become the user, then take the final capability sets (capabilities(7)).
@@ -51,13 +70,43 @@ class BecomeUser:
         if self.sets is not None:
             capability.drop_bounding(self.sets.bounding, self.last_cap)
             capability.keep_over_setuid(True)
-        os.setgroups(list(self.identity.groups))
-        os.setresgid(self.identity.gid, self.identity.gid, self.identity.gid)
-        os.setresuid(self.identity.uid, self.identity.uid, self.identity.uid)
+        self._set_groups()
+        uid, gid = self.identity.uid, self.identity.gid
+        try:
+            os.setresgid(gid, gid, gid)
+            os.setresuid(uid, uid, uid)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            raise OSError(error.errno, "is not mapped in the container's user namespace", f"{uid}:{gid}") from error
         if self.sets is not None:
             capability.keep_over_setuid(False)
             capability.set_sets(self.sets.effective, self.sets.permitted, self.sets.inheritable)
             capability.set_ambient(self.sets.ambient)
+
+    def _set_groups(self) -> None:
+        """Where an ordinary user mapped himself, the kernel lets nobody drop groups (user_namespaces(7),
+        CVE-2014-8989).
+
+        Then those he has stay, which is all the same to the host; groups that were asked for cannot be had.
+        """
+        try:
+            os.setgroups(list(self.identity.groups))
+        except PermissionError as error:
+            if not _setgroups_denied():
+                raise
+            if set(self.identity.groups) - {self.identity.gid}:
+                raise OSError(
+                    error.errno, "cannot set any additional groups in a rootless container", "setgroups"
+                ) from error
+
+
+def _setgroups_denied() -> bool:
+    proc = procfs.private()
+    try:
+        return procfs.read_own(proc, "setgroups").strip() == b"deny"
+    finally:
+        os.close(proc)
 
 
 @dataclass(frozen=True)
@@ -70,55 +119,71 @@ class NoNewPrivileges:
 
 
 @dataclass(frozen=True)
-class LoadSeccomp:
-    """Load the compiled filter (seccomp(2)). Needs CAP_SYS_ADMIN or no_new_privs at this moment."""
+class SetPersonality:
+    """personality(2): LINUX32 for programs that ask uname(2) which machine they are on."""
 
-    bpf: bytes
-    flags: int = 0
+    domain: str
 
     def describe(self) -> str:
-        return f"load the seccomp filter ({len(self.bpf) // 8} instructions)"
+        return f"set the personality to {self.domain}"
 
     def apply(self, stage: Stage) -> None:
-        seccomp.load(self.bpf, self.flags)
+        personality.set_domain(personality.DOMAINS[self.domain])
 
 
-@cache
-def _own_sets() -> capability.Sets:
-    """What this process and those it forks may give. It does not change; the launcher has looked before it forks."""
-    return capability.read()
+def check_personality(wanted: oci.Personality) -> None:
+    """Raises InvalidArgument for an unknown domain, or any flag: the spec defines none."""
+    if wanted.domain not in personality.DOMAINS:
+        raise InvalidArgument(f"invalid personality domain {wanted.domain!r}: {', '.join(personality.DOMAINS)}")
+    if wanted.flags:
+        raise InvalidArgument(f"personality flags are not supported: {', '.join(wanted.flags)}")
 
 
-@cache
 def last_cap() -> int:
     return capability.last_cap()
 
 
-def final_sets(wanted: oci.Capabilities | None) -> tuple[capability.Sets | None, list[str]]:
-    """The sets for a spec, cut to what we ourselves have, and a warning for what is missing. None: leave all as is."""
+def final_sets(
+    wanted: oci.Capabilities | None, own_user_namespace: bool = False
+) -> tuple[capability.Sets | None, list[str]]:
+    """The sets for a spec, cut to what we ourselves have, and a warning for what is missing. None: leave all as is.
+
+    `own_user_namespace`: the process will be in a user namespace made for the container, where it has everything.
+    Unknown names are left out: `unknown_capabilities` warns of them.
+    """
     if wanted is None:
         return None, []
-    ours = _own_sets()
-    bounding = capability.to_mask(wanted.bounding)
-    permitted = capability.to_mask(wanted.permitted)
-    missing = bounding & ~ours.bounding | permitted & ~ours.permitted
+    masks = [
+        capability.known_mask(names)[0]
+        for names in (wanted.bounding, wanted.effective, wanted.inheritable, wanted.permitted, wanted.ambient)
+    ]
+    bounding, effective, inheritable, permitted, ambient = masks
     warnings = []
+    if own_user_namespace:
+        everything = (2 << capability.last_cap()) - 1
+        own_bounding, own_permitted = everything, everything
+    else:
+        ours = capability.read()
+        own_bounding, own_permitted = ours.bounding, ours.permitted
+    missing = bounding & ~own_bounding | permitted & ~own_permitted
     if missing:
         warnings.append(f"not given, because the engine itself lacks it: {', '.join(capability.to_names(missing))}")
-    permitted &= ours.permitted
-    inheritable = capability.to_mask(wanted.inheritable) & ours.bounding
+    permitted &= own_permitted
+    inheritable &= own_bounding
     return capability.Sets(
-        bounding & ours.bounding, capability.to_mask(wanted.effective) & permitted, inheritable, permitted,
-        capability.to_mask(wanted.ambient) & permitted & inheritable,
+        bounding & own_bounding, effective & permitted, inheritable, permitted, ambient & permitted & inheritable
     ), warnings
 
 
-def read_filter(path: str) -> bytes:
-    """A compiled seccomp filter, b"" for none. At most 4096 instructions of 8 bytes (BPF_MAXINSNS)."""
-    if not path:
-        return b""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.read(fd, 4096 * 8)
-    finally:
-        os.close(fd)
+def unknown_capabilities(wanted: oci.Capabilities | None) -> list[str]:
+    """A warning, if any, for names that this runtime or this kernel does not know: as in runc they are left out."""
+    if wanted is None:
+        return []
+    names = (*wanted.bounding, *wanted.effective, *wanted.inheritable, *wanted.permitted, *wanted.ambient)
+    unknown = capability.known_mask(dict.fromkeys(names))[1]
+    return [f"ignoring unknown or unavailable capabilities: {' '.join(unknown)}"] if unknown else []
+
+
+def read_filter(path: str) -> seccomp.Filter | None:
+    """A compiled seccomp filter with its flags (linux/seccomp.py), None for no path. Raises OSError."""
+    return seccomp.read(path) if path else None

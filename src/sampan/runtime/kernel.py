@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import _socket as socket
 import fcntl
 import os
-import re
-import socket
 import struct
 
+from sampan.errors import InvalidArgument
 from sampan.lean.record import dataclass
-from sampan.linux import cgroup, clone, paths, process
+from sampan.linux import cgroup, clone, process, procfs
+from sampan.runtime import sysctl
 from sampan.runtime.operation import Stage
-
-_SYSCTL = re.compile(r"[A-Za-z0-9_-]+(?:[./][A-Za-z0-9_*@:-]+)+")
 
 
 @dataclass(frozen=True)
@@ -88,16 +87,16 @@ class SetOomScore:
         return f"set oom_score_adj to {self.score}"
 
     def apply(self, stage: Stage) -> None:
-        fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+        proc = procfs.open_root()
         try:
-            os.write(fd, str(self.score).encode())
+            procfs.write_own(proc, "oom_score_adj", str(self.score).encode())
         except PermissionError:
             stage.warnings.append(
                 f"oom_score_adj {self.score} was not set: lowering it needs CAP_SYS_RESOURCE, which this host does not "
                 "give the engine"
             )
         finally:
-            os.close(fd)
+            os.close(proc)
 
 
 @dataclass(frozen=True)
@@ -108,13 +107,20 @@ class LoopbackUp:
         return "bring lo up"
 
     def apply(self, stage: Stage) -> None:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-            fcntl.ioctl(sock, 0x8914, struct.pack("16sh14x", b"lo", 0x1 | 0x40))  # SIOCSIFFLAGS: up, running
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            fcntl.ioctl(sock.fileno(), 0x8914, struct.pack("16sh14x", b"lo", 0x1 | 0x40))  # SIOCSIFFLAGS: up, running
+        finally:
+            sock.close()
 
 
 @dataclass(frozen=True)
 class SetSysctl:
-    """Write below /proc/sys, on the procfs that we mounted ourselves, by its descriptor (CVE-2025-52881, 2022-0811)."""
+    """Write below /proc/sys on the procfs that we mounted ourselves, by its descriptor (CVE-2025-52881, 2022-0811).
+
+    Where the container has no /proc it goes through one that is mounted nowhere. Which settings a container may change
+    was decided before (sysctl.check).
+    """
 
     key: str
     value: str
@@ -123,13 +129,17 @@ class SetSysctl:
         return f"set sysctl {self.key}={self.value}"
 
     def apply(self, stage: Stage) -> None:
-        if not _SYSCTL.fullmatch(self.key) or stage.proc < 0:
-            raise OSError(22, "not the name of a sysctl, or the container has no /proc", self.key)
-        path = self.key if "/" in self.key else self.key.replace(".", "/")
-        fd = paths.openat2(
-            stage.proc, f"sys/{path}", os.O_WRONLY, resolve=paths.RESOLVE_BENEATH | paths.RESOLVE_NO_SYMLINKS
-        )
         try:
-            os.write(fd, self.value.encode())
+            path = sysctl.to_path(self.key)
+        except InvalidArgument as error:
+            raise OSError(22, "not the name of a sysctl", self.key) from error
+        proc = stage.proc if stage.proc >= 0 else procfs.private(whole=True)
+        try:
+            fd = procfs.open_below(proc, f"sys/{path}", os.O_WRONLY)
+            try:
+                os.write(fd, self.value.encode())
+            finally:
+                os.close(fd)
         finally:
-            os.close(fd)
+            if proc != stage.proc:
+                os.close(proc)

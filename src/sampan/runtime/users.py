@@ -1,26 +1,32 @@
-"""Who the process will be: "user[:group]" looked up in the container's own files, never by NSS.
+"""Who the process will be: by ids as the OCI spec gives them, or "user[:group]" looked up in the container's own files.
 
-Numbers are numbers, whatever /etc/passwd says (CVE-2016-3697, 2026-46680); files are regular and bounded
-(2024-9676, 2026-47262); ids fit 31 bits (2024-40635). Reading happens by descriptor, in the root.
+Never by NSS. Numbers are numbers, whatever /etc/passwd says (CVE-2016-3697, 2026-46680, 2026-30892); files are regular
+and bounded (2024-9676, 2026-47262); ids fit (2024-40635). Reading happens by descriptor, in the root.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-
 from sampan.errors import InvalidArgument
 from sampan.lean.record import dataclass
 from sampan.linux import paths
-from sampan.oci import runtime as oci
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sampan.oci import runtime as oci
 
 MAX_ID = 2**31 - 1
+"""Of ids that are written as text, as in Docker."""
+MAX_KERNEL_ID = 2**32 - 2
+"""Of ids that are numbers in a spec: one more is "leave it as it is" to setresuid(2), which would be root."""
 MAX_FILE = 10 << 20
-_DIGITS = re.compile(r"[0-9]+")
 
 
 @dataclass(frozen=True)
 class Identity:
+    """`groups` are the supplementary ones, with the primary among them. `home` is a path inside, "/" if unknown."""
+
     uid: int
     gid: int
     groups: tuple[int, ...]
@@ -33,8 +39,7 @@ def resolve(user: oci.User, root: int) -> Identity:
     Raises InvalidArgument with Docker's words: "unable to find user x: no matching entries in passwd file".
     """
     if not user.username:
-        home = next((entry[5] for entry in _entries(root, "/etc/passwd", 7) if entry[2] == str(user.uid)), "/")
-        return Identity(user.uid, user.gid, _with_primary(user.gid, user.additional_gids), home or "/")
+        return by_ids(user, root)
     name, separator, group = user.username.partition(":")
     uid, gid, home, login = _find_user(root, name)
     if separator and group:
@@ -44,6 +49,36 @@ def resolve(user: oci.User, root: int) -> Identity:
         groups = _groups_of(root, login) if login else []
     extra = [*user.additional_gids, *(_find_group(root, entry) for entry in user.additional_groups)]
     return Identity(uid, gid, _with_primary(gid, [*groups, *extra]), home)
+
+
+def by_ids(user: oci.User, root: int) -> Identity:
+    """The ids as the spec has them: an OCI runtime does not look at `username`. Only the home directory is looked up,
+    and a passwd file that cannot be read, or should not be, costs no more than that.
+
+    Raises InvalidArgument for an id that is none.
+    """
+    for number, what in ((user.uid, "user"), (user.gid, "group"), *((gid, "group") for gid in user.additional_gids)):
+        _check_range(number, what, MAX_KERNEL_ID)
+    try:
+        home = next((entry[5] for entry in _entries(root, "/etc/passwd", 7) if entry[2] == str(user.uid)), "")
+    except OSError:  # a FIFO, a device, a giant: no reason not to start what gave its ids as numbers
+        home = ""
+    return Identity(user.uid, user.gid, _with_primary(user.gid, user.additional_gids), home or "/")
+
+
+def parse_ids(text: str) -> tuple[int, int | None]:
+    """`exec --user UID[:GID]`: numbers only; the group is None when none is given. Raises InvalidArgument.
+
+    CVE-2026-30892: "1" read as somebody else's id is root in the worst case, so anything but digits is an error.
+    """
+    first, separator, second = text.partition(":")
+    uid = _number(first, "user")
+    gid = _number(second, "group") if separator else None
+    if uid is None:
+        raise InvalidArgument(f"parsing UID value {first[:40]!r}: not a number")
+    if separator and gid is None:
+        raise InvalidArgument(f"parsing GID value {second[:40]!r}: not a number")
+    return uid, gid
 
 
 def _with_primary(gid: int, others: list[int]) -> tuple[int, ...]:
@@ -83,11 +118,17 @@ def _groups_of(root: int, login: str) -> list[int]:
 
 
 def _number(text: str, what: str) -> int | None:
-    if not _DIGITS.fullmatch(text):
+    if not (text.isascii() and text.isdecimal()):
         return None
-    if len(text) > 10 or int(text) > MAX_ID:
+    if len(text) > 10:  # before int(): a megabyte of digits takes its time
         raise InvalidArgument(f"{what} id {text[:20]} is out of range: ids go from 0 to {MAX_ID}")
-    return int(text)
+    return _check_range(int(text), what, MAX_ID)
+
+
+def _check_range(number: int, what: str, limit: int) -> int:
+    if not 0 <= number <= limit:
+        raise InvalidArgument(f"{what} id {number} is out of range: ids go from 0 to {limit}")
+    return number
 
 
 def _entries(root: int, path: str, fields: int) -> Iterator[list[str]]:

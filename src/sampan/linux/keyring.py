@@ -1,0 +1,34 @@
+"""Session keyrings: keyctl(2), keyrings(7)."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+from sampan.linux import libc
+
+USER_SEARCH = 0x00080000
+"""KEY_USR_SEARCH: processes of the key's user may find it."""
+OTHER_SEARCH = 0x00000008
+"""KEY_OTH_SEARCH: everybody may find it."""
+
+_JOIN_SESSION_KEYRING, _SETPERM, _DESCRIBE = 1, 5, 6
+_NR_KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219}.get(os.uname().machine, -1)
+
+
+def join_session(name: str) -> int:
+    """Leave the session keyring; join the one called `name`, made if we can find none. Returns its serial number.
+
+    Raises OSError: EPERM, ENOSYS where the host does not allow it (inside many containers), EDQUOT when root's quota
+    of keys (/proc/sys/kernel/keys/root_maxkeys) is used up.
+    """
+    return libc.syscall(_NR_KEYCTL, ctypes.c_int(_JOIN_SESSION_KEYRING), name.encode())
+
+
+def grant(serial: int, permissions: int) -> None:
+    """Add permission bits to a key. Raises OSError."""
+    buffer = ctypes.create_string_buffer(512)
+    size = libc.syscall(_NR_KEYCTL, ctypes.c_int(_DESCRIBE), ctypes.c_int(serial), buffer, ctypes.c_size_t(len(buffer)))
+    # "keyring;UID;GID;PERMISSIONS in hexadecimal;NAME"; the name may hold anything and may be cut
+    known = int(buffer.raw[:size].split(b";")[3], 16)
+    libc.syscall(_NR_KEYCTL, ctypes.c_int(_SETPERM), ctypes.c_int(serial), ctypes.c_uint(known | permissions))
