@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 
+from sampan.lean import ctypes
 from sampan.linux import libc, signals
 
 NEWTIME = 0x00000080
@@ -43,9 +43,9 @@ class _CloneArgs(ctypes.Structure):
 
 
 # The interpreter must know of the fork (locks, the thread id it keeps, at-fork hooks), as with os.fork().
-_before = ctypes.pythonapi.PyOS_BeforeFork
-_after_child = ctypes.pythonapi.PyOS_AfterFork_Child
-_after_parent = ctypes.pythonapi.PyOS_AfterFork_Parent
+_before = libc.lib.PyOS_BeforeFork
+_after_child = libc.lib.PyOS_AfterFork_Child
+_after_parent = libc.lib.PyOS_AfterFork_Parent
 for _function in (_before, _after_child, _after_parent):
     _function.restype = None
 _unshare = libc.lib.unshare

@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
+
+from sampan.lean import ctypes
 
 lib = ctypes.PyDLL(None, use_errno=True)
 

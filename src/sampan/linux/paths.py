@@ -7,11 +7,12 @@ refused. Every OSError carries the path as it was asked for.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import itertools
 import os
 import stat as _stat
+
+from sampan.lean import ctypes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class _OpenHow(ctypes.Structure):
     _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
 
 
-_syscall.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.POINTER(_OpenHow), ctypes.c_size_t)
+_syscall.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t)
 
 
 def openat2(dir_fd: int, path: str | bytes, flags: int, mode: int = 0, resolve: int = IN_ROOT) -> int:
@@ -59,7 +60,7 @@ def openat2(dir_fd: int, path: str | bytes, flags: int, mode: int = 0, resolve: 
     how = _OpenHow(flags | os.O_CLOEXEC, mode if makes else 0, resolve)
     size = ctypes.sizeof(how)
     for _ in range(_EAGAIN_TRIES):
-        fd = int(_syscall(_SYS_OPENAT2, dir_fd, name, how, size))
+        fd = int(_syscall(_SYS_OPENAT2, dir_fd, name, ctypes.byref(how), size))
         if fd >= 0:
             return fd
         code = ctypes.get_errno()
