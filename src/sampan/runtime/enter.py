@@ -22,9 +22,9 @@ from sampan.linux import clone, paths, process, userns
 from sampan.linux.cgroup import Group
 from sampan.oci import runtime as oci
 from sampan.runtime import container, identity, init, newborn
-from sampan.runtime.devices import OpenConsole, open_pty
 from sampan.runtime.kernel import JoinCgroup
 from sampan.runtime.operation import Operation, Stage
+from sampan.runtime.terminal import OpenConsole, open_pty
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -20,8 +20,16 @@ from sampan.jobs import channel as wire
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
+    from typing import Any
 
 _PATIENCE = struct.pack("ll", 5, 0)  # struct timeval: for whoever connects and says nothing
+
+
+def listen(listening: int) -> None:
+    """Before anybody is told that we wait: whoever is told may connect at once."""
+    listener = _socket.socket(fileno=listening)
+    listener.listen(16)
+    listener.detach()
 
 
 def wait(sync: socket.socket, listening: int) -> None:
@@ -32,17 +40,19 @@ def wait(sync: socket.socket, listening: int) -> None:
     if "start" in received[0]:
         os.close(listening)
         return
-    with _socket.socket(fileno=listening) as listener:
-        while True:
-            connection = _socket.socket(fileno=listener._accept()[0])
-            if _says_start(connection):
-                os.dup2(connection.fileno(), sync.fileno(), inheritable=False)
-                connection.close()
-                return
-            connection.close()
+    listener: Any = _socket.socket(fileno=listening)
+    while True:
+        connection: Any = _socket.socket(fileno=listener._accept()[0])
+        said = _says_start(connection)
+        if said:
+            os.dup2(connection.fileno(), sync.fileno(), inheritable=False)
+        connection.close()
+        if said:
+            break
+    listener.close()
 
 
-def _says_start(connection: _socket.socket) -> bool:
+def _says_start(connection: socket.socket) -> bool:
     """Only who is outside may say it: a process of our own pid namespace would have a pid there (unix(7), SO_PEERCRED).
 
     Where the container shares the host's pid namespace, the directory's mode (0700) alone keeps others out.

@@ -17,24 +17,25 @@ from __future__ import annotations
 import errno
 import os
 import select
-import signal
-import socket
 import stat
-from collections.abc import Callable
-from typing import NoReturn
-
-import msgspec
 
 from sampan.errors import SampanError, StartFailed, to_message
 from sampan.jobs import channel as wire
+from sampan.lean import structs
 from sampan.lean.record import dataclass, field
-from sampan.linux import capability, paths, process, userns
+from sampan.linux import capability, paths, process, seccomp, signals, trampoline, userns
 from sampan.oci import runtime as oci
-from sampan.runtime import pid1, users
-from sampan.runtime.devices import OpenConsole
-from sampan.runtime.identity import BecomeUser, LoadSeccomp, NoNewPrivileges, SetRlimits
-from sampan.runtime.kernel import JoinNamespace
+from sampan.runtime import attributes, gate, pid1, users
 from sampan.runtime.operation import Operation, OperationFailed, Recorder, Report, Stage, perform
+from sampan.runtime.terminal import OpenConsole
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+    from typing import NoReturn
+
+    from sampan.linux.seccomp import Filter
 
 Stdio = tuple[int, int, int]
 
@@ -48,12 +49,15 @@ class ProcessSetup:
     `stdio` are the descriptors for 0, 1 and 2 (ignored with a terminal). `with_init`: stay as process 1 and reap.
     `make_cwd`: a working directory that is missing is made, as for a container's first process.
     `user_namespace` is the one to enter last, by its own or a process's descriptor; `uid_map` is its mapping.
+    `gate`: the socket to wait on for the word to start (gate.py), -1: go on at once. `start_hooks` run just before the
+    program, as the user it runs as. `preserve_fds`: that many descriptors from 3 on are the program's. `follow`: end
+    with the parent. `trampoline`: we run on a writable interpreter, which nobody inside may get hold of.
     """
 
     process: oci.Process
     sets: capability.Sets | None
     last_cap: int
-    seccomp: bytes
+    seccomp: Filter | None
     stdio: Stdio
     console: OpenConsole | None = None
     with_init: bool = False
@@ -61,6 +65,12 @@ class ProcessSetup:
     uid_map: list[userns.Mapping] = field(default_factory=list)
     keep: list[int] = field(default_factory=list)
     make_cwd: bool = False
+    linux: oci.Linux | None = None
+    gate: int = -1
+    start_hooks: list[Operation] = field(default_factory=list)
+    preserve_fds: int = 0
+    follow: bool = True
+    trampoline: bool = False
 
 
 def run(sync: socket.socket, plan: list[Operation], setup: ProcessSetup) -> NoReturn:
@@ -116,25 +126,35 @@ def _become(sync: socket.socket, stage: Stage, setup: ProcessSetup, report: Repo
         stdio = (console.peer, console.peer, console.peer)
     else:
         stdio = _own_stdio(stage.root, stdio, _host_uid(setup, identity.uid))
-    become = BecomeUser(identity, setup.sets, setup.last_cap)
-    last: list[Operation] = [SetRlimits(tuple(spec.rlimits))] if spec.rlimits else []
-    if setup.user_namespace >= 0:
-        last.append(JoinNamespace("user", setup.user_namespace))
-    filters: list[Operation] = [LoadSeccomp(setup.seccomp)] if setup.seccomp else []
-    if spec.no_new_privileges:
-        last += [become, NoNewPrivileges(), *filters]
-    else:
-        last += [*filters, become]  # without no_new_privs only CAP_SYS_ADMIN may load a filter
+    notifies = setup.seccomp is not None and setup.seccomp.flags & seccomp.FLAG_NEW_LISTENER
+    aboard = setup.trampoline and spec.no_new_privileges and not notifies  # the filter is loaded by the trampoline
+    last = attributes.process_operations(
+        spec, identity, setup.sets, setup.last_cap, linux=setup.linux, filter=None if aboard else setup.seccomp,
+        sync=sync.fileno(), user_namespace=setup.user_namespace,
+    )
     os.umask(0o022 if spec.user.umask is None else spec.user.umask)
     masters = [console.master] if console is not None else []
-    wire.send(sync, {"ready": msgspec.json.encode(report).decode()}, masters)
+    if setup.gate >= 0:
+        gate.listen(setup.gate)
+    wire.send(sync, {"ready": structs.encode(report).decode()}, masters)
+    if setup.gate >= 0:
+        gate.wait(sync, setup.gate)
+        wire.send(sync, {"exec": True})  # from here on only an error is news: a filter may forbid to say more
     stage.warnings = []
+    board = _trampoline(sync, setup.seccomp if aboard else None) if setup.trampoline else -1
     perform(last, stage, Recorder())
     if stage.warnings:
         wire.send(sync, {"warnings": stage.warnings})
     for target, fd in enumerate(stdio):
         os.dup2(fd, target)
-    _execute(sync, spec.args, environment, setup.with_init)
+    perform(setup.start_hooks, stage, Recorder())
+    _execute(sync, setup, environment, board)
+
+
+def _trampoline(sync: socket.socket, filter: Filter | None) -> int:
+    if filter is None:
+        return trampoline.create(sync.fileno())
+    return trampoline.create(sync.fileno(), filter.bpf, filter.flags)
 
 
 def _host_uid(setup: ProcessSetup, uid: int) -> int:
@@ -178,7 +198,6 @@ def _environment(entries: list[str], home: str) -> dict[str, str]:
     environment = dict(entry.partition("=")[::2] for entry in entries if "=" in entry)
     if not environment.get("HOME"):
         environment["HOME"] = home
-    environment.setdefault("PATH", DEFAULT_PATH)
     return environment
 
 
@@ -200,20 +219,24 @@ def _working_directory(root: int, path: str, make: bool) -> None:
         raise StartFailed(f'chdir to cwd ("{path}") failed: {(error.strerror or str(error)).lower()}', code) from error
 
 
-def _execute(sync: socket.socket, args: list[str], environment: dict[str, str], with_init: bool) -> NoReturn:
-    program = _find(args, environment["PATH"])
+def _execute(sync: socket.socket, setup: ProcessSetup, environment: dict[str, str], board: int) -> NoReturn:
+    args = setup.process.args
+    program = _find(args, environment.get("PATH", DEFAULT_PATH))
     poll = select.poll()
-    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores these two; a program expects their defaults
-        signal.signal(number, signal.SIG_DFL)
-    process.close_on_exec_from(3)
-    if with_init:
+    for number in (signals.SIGPIPE, signals.SIGXFSZ):  # Python ignores these two; a program expects their defaults
+        signals.signal(number, signals.SIG_DFL)
+    process.close_on_exec_from(3 + setup.preserve_fds)
+    if setup.with_init:
         pid1.fork_child(sync)
-    process.die_with_parent(signal.SIGKILL)
-    poll.register(sync, select.POLLHUP)
-    if poll.poll(0):  # the shim ended before the kernel knew that we follow it
-        os._exit(137)
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    if setup.follow:
+        process.die_with_parent(signals.SIGKILL)
+        poll.register(sync, select.POLLHUP)
+        if poll.poll(0):  # the shim ended before the kernel knew that we follow it
+            os._exit(137)
+    signals.pthread_sigmask(signals.SIG_SETMASK, [])
     try:
+        if board >= 0:
+            trampoline.execute(board, program, args, environment)
         os.execve(program, args, environment)
     except OSError as error:
         raise _exec_failed(args[0], error) from error
@@ -251,6 +274,12 @@ def _check_executable(path: str, name: str) -> None:
         raise StartFailed(f'exec: "{name}": is a directory', 126)
     if not os.access(path, os.X_OK, effective_ids=True):
         raise StartFailed(f'exec: "{name}": permission denied', 126)
+
+
+def trampoline_failed(name: str, word: str) -> StartFailed:
+    """What the parent makes of {"trampoline": word}: the error of the program `name`'s execve."""
+    call, number = trampoline.reason(word)
+    return _exec_failed(name, OSError(number, f"{call}: {os.strerror(number)}"))
 
 
 def _exec_failed(name: str, error: OSError) -> StartFailed:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from sampan.errors import InvalidArgument
 from sampan.lean.record import dataclass, field
-from sampan.linux import clone, mount
-from sampan.linux.cgroup import Host, hierarchies
+from sampan.linux import clone
+from sampan.linux.cgroup import Host
 from sampan.oci import runtime as oci
-from sampan.runtime import options
+from sampan.runtime import mount_entries, options
 from sampan.runtime.clocks import NewTimeNamespace
-from sampan.runtime.devices import DEFAULTS, MakeDevice, OpenConsole, PopulateDev
+from sampan.runtime.credentials import BecomeNamespaceRoot
 from sampan.runtime.kernel import (
     JoinCgroup,
     JoinNamespace,
@@ -23,18 +21,15 @@ from sampan.runtime.kernel import (
     SetSysctl,
 )
 from sampan.runtime.masks import MaskPath, ReadonlyPath
-from sampan.runtime.mounts import BindMount, MountCgroups, MountFilesystem
 from sampan.runtime.operation import Operation
-from sampan.runtime.root import DetachPropagation, EnterRoot, ReadonlyRoot
+from sampan.runtime.root import DetachPropagation, EnterRoot, EnterRootWithoutPivot, ReadonlyRoot
+from sampan.runtime.terminal import OpenConsole
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _MADE_INSIDE = ("cgroup", "network", "time")
-_DEFAULT_DEVICES = {f"/dev/{name}" for name, _, _ in DEFAULTS}
-_PROPAGATION = {
-    "": mount.MS_PRIVATE, "private": mount.MS_PRIVATE, "rprivate": mount.MS_PRIVATE | mount.MS_REC,
-    "slave": mount.MS_SLAVE, "rslave": mount.MS_SLAVE | mount.MS_REC, "shared": mount.MS_SHARED,
-    "rshared": mount.MS_SHARED | mount.MS_REC, "unbindable": mount.MS_UNBINDABLE,
-    "runbindable": mount.MS_UNBINDABLE | mount.MS_REC,
-}
 
 
 @dataclass
@@ -65,14 +60,19 @@ def clone_flags(linux: oci.Linux, joined: Mapping[str, int]) -> int:
 class Extras:
     """What an OCI runtime adds to the plan; the engine's own containers have none of it.
 
-    `first`: before anything else, still on the host's /proc. `before_pivot`: the root is made, its masks are not.
-    `entered`: namespaces that the process is in already (kinds of `joined`). `pivot` False: by MS_MOVE and chroot.
+    `first`: before anything else, still on the host's /proc. `behind_cgroup`: the cgroup is joined, nothing more.
+    `before_pivot`: the root is made, its masks are not. `entered`: the process is in all of `joined` already.
+    `become_root`: it is in a user namespace of the container, unmapped as yet. `pivot` False: by MS_MOVE and chroot.
+    `prepared`: sources of mounts that the runtime opened (mount_sources.py), by the index of the entry.
     """
 
     first: list[Operation] = field(default_factory=list)
+    behind_cgroup: list[Operation] = field(default_factory=list)
     before_pivot: list[Operation] = field(default_factory=list)
     entered: bool = False
+    become_root: bool = False
     pivot: bool = True
+    prepared: dict[int, int] = field(default_factory=dict)
 
 
 def make(
@@ -83,21 +83,25 @@ def make(
     linux, process = spec.linux, spec.process
     if linux is None or process is None:
         raise InvalidArgument("the spec has no process or no linux section")
-    extras = extras or Extras()
+    if extras is None:
+        extras = Extras()
+        if process.oom_score_adj is not None:
+            extras.first.append(SetOomScore(process.oom_score_adj))
     kinds = {namespace.type for namespace in linux.namespaces}
     if "mount" not in kinds:
         raise InvalidArgument("the spec has no mount namespace: the container would change the host's mounts")
     plan = Plan(clone_flags(linux, joined))
-    if process.oom_score_adj is not None:
-        plan.inside.append(SetOomScore(process.oom_score_adj))
     plan.inside += extras.first
     if join_cgroup is not None:
         plan.inside.append(join_cgroup)
+    plan.inside += extras.behind_cgroup
     plan.inside += _namespaces(spec, {} if extras.entered else joined, kinds - set(joined))
-    plan.inside += [DetachPropagation(not linux.rootfs_propagation.endswith(("shared", "slave"))), root]
-    for entry in spec.mounts:
-        plan.inside.append(_mount(entry, host, "cgroup" in kinds))
-    plan.inside += _devices(linux, spec.mounts)
+    if extras.become_root:
+        plan.inside.append(BecomeNamespaceRoot())
+    propagation = _propagation(linux)
+    plan.inside += [DetachPropagation(propagation), root]
+    plan.inside += mount_entries.operations(linux, spec.mounts, host, "cgroup" in kinds, extras.prepared)
+    plan.inside += mount_entries.device_operations(linux, spec.mounts)
     if process.terminal:
         size = process.console_size
         plan.console = OpenConsole(size.height, size.width) if size else OpenConsole()
@@ -106,9 +110,10 @@ def make(
     plan.inside += extras.before_pivot
     plan.inside += [ReadonlyPath(path) for path in linux.readonly_paths]
     plan.inside += [MaskPath(path) for path in linux.masked_paths]
+    plan.inside += mount_entries.readonly_operations(spec.mounts)
     if spec.root is not None and spec.root.readonly:
         plan.inside.append(ReadonlyRoot())
-    plan.inside.append(EnterRoot(_PROPAGATION.get(linux.rootfs_propagation, mount.MS_PRIVATE)))
+    plan.inside.append(EnterRoot(propagation) if extras.pivot else EnterRootWithoutPivot(propagation))
     return plan
 
 
@@ -129,38 +134,8 @@ def _namespaces(spec: oci.Spec, joined: Mapping[str, int], new: set[str]) -> lis
     return operations
 
 
-def _mount(entry: oci.Mount, host: Host | None, own_cgroups: bool) -> Operation:
-    parsed = options.parse(entry.options)
-    if not entry.destination.startswith("/"):
-        raise InvalidArgument(f"mount destination {entry.destination!r} is not an absolute path")
-    if parsed.bind or entry.type == "bind":
-        parsed.recursive = parsed.recursive or not parsed.bind
-        return BindMount(entry.source, entry.destination, parsed)
-    if entry.type == "cgroup":
-        if not own_cgroups or host is None:
-            parsed.recursive = True
-            return BindMount("/sys/fs/cgroup", entry.destination, parsed)
-        return MountCgroups(entry.destination, parsed, _hierarchies(host), host.mode == "hybrid")
-    return MountFilesystem(entry.type, entry.source, entry.destination, parsed)
-
-
-def _hierarchies(host: Host) -> tuple[tuple[str, str], ...]:
-    """The v1 hierarchies as (directory name, controllers): co-mounted controllers share one, as "cpu,cpuacct"."""
-    together: dict[str, list[str]] = {}
-    for controller, mount_point in hierarchies(host).items():
-        together.setdefault(mount_point, []).append(controller)
-    return tuple((",".join(controllers), ",".join(controllers)) for controllers in together.values())
-
-
-def _devices(linux: oci.Linux, mounts: list[oci.Mount]) -> list[Operation]:
-    if any(entry.destination == "/dev" and entry.type != "tmpfs" for entry in mounts):
-        return []  # the host's or an image's own /dev: nothing is made in it
-    operations: list[Operation] = [PopulateDev()]
-    for device in linux.devices:
-        if device.path in _DEFAULT_DEVICES:
-            continue
-        mode = 0o666 if device.file_mode is None else device.file_mode
-        operations.append(
-            MakeDevice(device.path, device.type, device.major, device.minor, mode, device.uid, device.gid)
-        )
-    return operations
+def _propagation(linux: oci.Linux) -> int:
+    try:
+        return options.root_propagation(linux.rootfs_propagation)
+    except ValueError as error:
+        raise InvalidArgument(str(error)) from None

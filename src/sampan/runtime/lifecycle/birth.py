@@ -78,7 +78,8 @@ def _join_and_clone(
     later = _join(joined, {kind for kind in joined if kind != "user"}, "user" in joined)
     if "user" in joined:
         _enter("user", joined["user"])
-        become_root()
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
         _join(joined, later, False)
     pid, pidfd = clone.clone3(flags | clone.PARENT)
     if pid == 0:
@@ -106,9 +107,3 @@ def _enter(kind: str, fd: int) -> None:
         clone.setns(fd, clone.NAMESPACES[kind][0])
     except OSError as error:
         raise StartFailed(f"failed to start the container: join the {kind} namespace: {error.strerror}") from error
-
-
-def become_root() -> None:
-    """Be uid 0 and gid 0 of the user namespace that was entered. Raises OSError EINVAL when it maps no 0."""
-    os.setresgid(0, 0, 0)
-    os.setresuid(0, 0, 0)

@@ -26,13 +26,18 @@ def load(directory: str) -> oci.Spec:
     spec = decode_spec(_read(f"{bundle}/config.json"))
     check(spec)
     assert spec.root is not None
-    spec.root.path = os.path.join(bundle, spec.root.path)
+    spec.root.path = _below(bundle, spec.root.path)
     if not os.path.isdir(spec.root.path):
         raise NotFound(f"the root file system {spec.root.path} is not a directory: is the bundle complete?")
     for mount in spec.mounts:
         if mount.source and (mount.type == "bind" or "bind" in mount.options or "rbind" in mount.options):
-            mount.source = os.path.join(bundle, mount.source)
+            mount.source = _below(bundle, mount.source)
     return spec
+
+
+def _below(bundle: str, path: str) -> str:
+    """A relative path in config.json starts at the bundle."""
+    return path if path.startswith("/") else f"{bundle}/{path}"
 
 
 def _read(path: str) -> bytes:

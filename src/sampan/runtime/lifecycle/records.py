@@ -30,9 +30,8 @@ _MAX_FILE = 16 << 20
 
 class Record(Struct, rename="camel", kw_only=True):
     """What state.json holds. `pid` is 0 until the init stage is ready; `start_time` is its in clock ticks since boot
-    (proc(5), stat field 22), so that a pid used again is not taken for it.
-
-    `cgroups`: controller → directory, written before the directories are made. `host` None: without cgroups.
+    (proc(5), stat field 22), so that a pid used again is not taken for it. `creator` is the runtime at work while there
+    is no pid. `cgroups`: controller → directory, written before the directories are made. `host` None: without cgroups.
     """
 
     id: str
@@ -42,6 +41,8 @@ class Record(Struct, rename="camel", kw_only=True):
     owner: str = ""
     pid: int = 0
     start_time: int = 0
+    creator: int = 0
+    creator_start_time: int = 0
     cgroups_path: str = ""
     cgroups: dict[str, str] = {}
     systemd: bool = False
@@ -54,7 +55,7 @@ def check_id(container_id: str) -> str:
     """Raises InvalidArgument, in runc's words, for what is not a container id: ids become names of files."""
     if not container_id or container_id in (".", "..") or not _NAME_CHARACTERS.issuperset(container_id):
         raise InvalidArgument("invalid container ID format")
-    if len(container_id) > 1024 or len(container_id) > 255:
+    if len(container_id) > 255:
         raise InvalidArgument(f"invalid container ID format: longer than 255 characters: {container_id[:20]}…")
     return container_id
 
@@ -133,7 +134,7 @@ class Entry:
         return True
 
     def in_use(self) -> bool:
-        """Whether a command that changes the container is at work. By a descriptor of its own: a lock is a descriptor's."""
+        """Whether a command that changes the container is at work. Asked by another descriptor: that has no lock."""
         probe = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.fd)
         try:
             fcntl.flock(probe, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -166,13 +167,13 @@ class Entry:
 
     def group(self, record: Record) -> Group | None:
         """The container's cgroup, whether it is still there or not; None when it was made without."""
-        if record.host is None or not record.cgroups:
+        if record.host is None:
             return None
         if record.systemd:
             from sampan.linux.cgroup import systemd
 
             return systemd.open(record.host, record.cgroups_path, record.cgroups)
-        return Group(record.host, record.cgroups_path, record.cgroups)
+        return Group(record.host, record.cgroups_path, record.cgroups) if record.cgroups else None
 
     def write_file(self, name: str, data: bytes) -> None:
         """Whole or not at all."""
@@ -185,6 +186,13 @@ class Entry:
         finally:
             os.close(fd)
         os.rename(temporary, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+
+    def forget_socket(self) -> None:
+        """Nobody listens there any more."""
+        try:
+            os.unlink(START_SOCKET, dir_fd=self.fd)
+        except FileNotFoundError:
+            pass  # a delete was as fast
 
     def _read_file(self, name: str) -> bytes:
         return paths.read_file(self.fd, name, _MAX_FILE)

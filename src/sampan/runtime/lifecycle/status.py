@@ -1,13 +1,17 @@
-"""What a container is at this moment (runtime.md, "State"): asked of the kernel, never only of what was written down."""
+"""What a container is at this moment (runtime.md, "State"): asked of the kernel, not of what was written down."""
 
 from __future__ import annotations
 
-import os
-
 import _socket
+import os
 
 from sampan.errors import NotFound
 from sampan.runtime.lifecycle.records import START_SOCKET, Entry, Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from typing import Any
 
 OCI_VERSION = "1.2.0"
 CREATING, CREATED, RUNNING, PAUSED, STOPPED = "creating", "created", "running", "paused", "stopped"
@@ -72,19 +76,19 @@ def waits_for_start(entry: Entry) -> bool:
     return True
 
 
-def connect(entry: Entry) -> _socket.socket:
+def connect(entry: Entry) -> socket.socket:
     """A connection to the init stage that waits for `start`. Raises FileNotFoundError, ConnectionRefusedError."""
-    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
+    sock: Any = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
     try:
-        sock.connect(f"/proc/self/fd/{entry.fd}/{START_SOCKET}")  # a name by descriptor is always short enough (unix(7))
+        sock.connect(f"/proc/self/fd/{entry.fd}/{START_SOCKET}")  # by descriptor: short enough for unix(7)
     except BaseException:
         sock.close()
         raise
-    return sock
+    return sock  # type: ignore[no-any-return]
 
 
 def describe(entry: Entry) -> dict[str, object]:
-    """The state as the spec and runc print it: ociVersion, id, status, pid, bundle, rootfs, created, annotations, owner.
+    """The state as runc prints it: ociVersion, id, status, pid, bundle, rootfs, created, annotations, owner.
 
     `pid` is 0 unless there is a process.
     """

@@ -1,0 +1,270 @@
+"""Create: from a bundle to an init stage that waits for `start` (runtime.md, "Lifecycle", steps 1 to 6).
+
+     runtime                                       init
+       │ record written; cgroup made and limited       (systemd driver: after the clone, with the pid)
+       │ clone3(user? mount pid uts ipc …) ──────────▶ │ waits
+       │ uid_map, gid_map                              │
+       │ ── {"go"} ──────────────────────────────────▶ │ the plan: cgroup, namespaces, mounts, devices
+       │ ◀─ {"hooks"} ──────────────────────────────── ┤ (only with hooks) the root is made, not entered
+       │ prestart, createRuntime hooks                 │
+       │ ── {"go"} ──────────────────────────────────▶ │ createContainer hooks; masks; pivot_root
+       │ ◀─ {"ready": Report} [pty master] ─────────── ┤ listens on start.sock
+       │ record with the pid written                   │
+       │ ── {"wait"} or {"start"} ───────────────────▶ │ gate.py
+       ╵ ends, or follows                              │ limits, user, capabilities, seccomp, startContainer hooks
+       ◀─ {"exec"}, end of file; or {"error"} ──────── ┤ execve
+
+What fails undoes everything: process, cgroup, directory. A runtime that is killed takes the init stage with it (its
+socket ends); record and cgroup stay for `delete --force`.
+"""
+
+from __future__ import annotations
+
+import _socket
+import os
+import time
+
+from sampan.errors import Internal, InvalidArgument, from_message
+from sampan.jobs import channel as wire
+from sampan.lean.record import dataclass, field
+from sampan.lean.structs import decode, encode
+from sampan.linux import clone, interpreter
+from sampan.oci import runtime as oci
+from sampan.runtime import attributes, init, newborn, plan
+from sampan.runtime.lifecycle import birth, bundle, cgroups, console, filters, hooks, idmaps, stage, status
+from sampan.runtime.lifecycle.records import START_SOCKET, Entry, Record, Registry
+from sampan.runtime.operation import Recorder, Report
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+
+    from sampan.linux.cgroup import Group
+    from sampan.linux.seccomp import Filter
+
+
+@dataclass
+class CreateOptions:
+    """What the command line says beyond the bundle. `stdio` are the descriptors the program gets (without a terminal).
+
+    `keep_console`: the terminal's near end stays with the caller (`run` in the foreground).
+    """
+
+    id: str
+    bundle: str = "."
+    pid_file: str = ""
+    console_socket: str = ""
+    keep_console: bool = False
+    preserve_fds: int = 0
+    pivot: bool = True
+    new_keyring: bool = True
+    systemd: bool = False
+    rootless: bool = False
+    stdio: init.Stdio = (0, 1, 2)
+
+
+@dataclass
+class Created:
+    """A container whose init stage waits for one word on `sync`: `wait` leaves it to a later start, `start` goes on.
+
+    The entry stays locked until `close`. `console` is the terminal's near end or -1.
+    """
+
+    entry: Entry
+    record: Record
+    spec: oci.Spec
+    pid: int
+    pidfd: int
+    sync: socket.socket
+    report: Report
+    console: int = -1
+    warnings: list[str] = field(default_factory=list)
+
+    def wait(self) -> None:
+        """Leave it created: from now on only `start` lets the program run."""
+        wire.send(self.sync, {"wait": True})
+        self.sync.close()
+
+    def close(self) -> None:
+        for fd in (self.pidfd, self.console):
+            if fd >= 0:
+                os.close(fd)
+        self.entry.close()
+
+
+def create(registry: Registry, options: CreateOptions) -> Created:
+    """Make the container of a bundle. Raises SampanError, OSError; nothing is left then."""
+    spec = bundle.load(options.bundle)
+    assert spec.process is not None
+    _check_console(spec.process, options)
+    entry = registry.create(options.id)
+    try:
+        entry.lock()
+        return _Creation(entry, spec, options).run()
+    except BaseException:
+        entry.remove()
+        entry.close()
+        raise
+
+
+def _check_console(process: oci.Process, options: CreateOptions) -> None:
+    if process.terminal and not options.console_socket and not options.keep_console:
+        raise InvalidArgument("cannot allocate tty if runc will detach without setting console socket")
+    if options.console_socket and not process.terminal:
+        raise InvalidArgument("cannot use console socket if runc will not detach or allocate tty")
+
+
+class _Creation:
+    """One create at work. What it has made is undone by `_undo`."""
+
+    def __init__(self, entry: Entry, spec: oci.Spec, options: CreateOptions) -> None:
+        assert spec.linux is not None and spec.process is not None and spec.root is not None
+        self.entry, self.spec, self.options = entry, spec, options
+        self.linux, self.process, self.root = spec.linux, spec.process, spec.root
+        self.recorder = Recorder()
+        self.warnings: list[str] = []
+        self.joined: dict[str, int] = {}
+        self.born: birth.Born | None = None
+        self.group: Group | None = None
+        self.filter: Filter | None = None
+        self.console = -1
+        self.record = Record(
+            id=entry.id, bundle=os.path.abspath(options.bundle), rootfs=spec.root.path, created=_now(),
+            owner=_owner(), cgroups_path=cgroups.path_of(spec, entry.id, options.systemd), systemd=options.systemd,
+            annotations=spec.annotations, creator=os.getpid(), creator_start_time=status.process_state(os.getpid())[1],
+        )
+
+    def run(self) -> Created:
+        listening = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
+        try:
+            listening.bind(f"/proc/self/fd/{self.entry.fd}/{START_SOCKET}")
+            return self._made(listening)
+        except BaseException:
+            self._undo()
+            raise
+        finally:
+            listening.close()
+            for fd in self.joined.values():
+                os.close(fd)
+
+    def _made(self, listening: _socket.socket) -> Created:
+        self.joined = newborn.open_namespaces(self.linux, {})
+        self.warnings += attributes.check(self.spec)
+        self.filter = filters.compile(self.entry.root, self.linux.seccomp)
+        chosen = self.record.host = cgroups.host(self.options.rootless)
+        if chosen is not None:
+            self.record.cgroups = cgroups.directories(self.record)
+        self.entry.write_file("config.json", encode(self.spec))
+        self.entry.write(self.record)
+        if chosen is not None and not self.options.systemd:
+            self.group, warnings = cgroups.make(self.record, self.linux.resources, self.options.rootless)
+            self.warnings += warnings
+            self.recorder.done("Cgroup", f"make cgroup {self.record.cgroups_path} and set its limits")
+        born = self.born = self._bear(listening)
+        if self.options.systemd and chosen is not None:
+            self.group = cgroups.make_scope(self.record, born.pid, self.linux.resources)
+        wire.send(born.sync, {"go": True})
+        report = self._until_ready(born)
+        if self.group is None:
+            self.record.host = None
+        self.record.cgroups = self.group.paths() if self.group is not None else {}
+        self.record.pid, self.record.start_time = born.pid, status.process_state(born.pid)[1]
+        self._hand_out_console()
+        self.entry.write(self.record)
+        if self.options.pid_file:
+            write_pid_file(self.options.pid_file, born.pid)
+        return Created(
+            self.entry, self.record, self.spec, born.pid, born.pidfd, born.sync, report, self.console,
+            self.warnings + report.warnings,
+        )
+
+    def _bear(self, listening: _socket.socket) -> birth.Born:
+        """The clone, its mappings written; it waits for {"go"}."""
+        flags = plan.clone_flags(self.linux, self.joined)
+        staged = birth.needs_stage(flags, self.joined)
+        fds = self.group.open_join_fds(v2=staged) if self.group is not None else []
+        try:
+            work = stage.work(self._ready(tuple(fds), staged, listening.fileno()))
+            if staged:
+                born = birth.staged(flags, self.joined, work)
+            else:
+                cgroup = self.group.open_v2_fd() if self.group is not None else None
+                born = birth.directly(flags, cgroup, self.joined, work)
+        finally:
+            for fd in fds:
+                os.close(fd)
+        self.recorder.done("Clone", "a process in namespaces of its own")
+        if flags & clone.NEWUSER:
+            try:
+                idmaps.write(born.pid, self.linux.uid_mappings, self.linux.gid_mappings)
+            except BaseException:
+                born.kill()
+                raise
+        return born
+
+    def _ready(self, fds: tuple[int, ...], staged: bool, listening: int) -> stage.Ready:
+        options = self.options
+        return stage.Ready(
+            self.spec, self.entry.id, self.record.bundle, self.record.host, self.record.cgroups_path, fds, self.joined,
+            staged, listening, options.stdio, self.filter, options.preserve_fds, options.pivot, options.new_keyring,
+            not interpreter.is_readonly(),
+        )
+
+    def _until_ready(self, born: birth.Born) -> Report:
+        """Follow the init stage until it waits; run the hooks that are the runtime's. Raises the error it reports."""
+        while (received := wire.receive(born.sync)) is not None:
+            message, fds = received
+            if "error" in message:
+                raise from_message(message["error"])
+            if "hooks" in message:
+                self._run_hooks(born.pid)
+                wire.send(born.sync, {"go": True})
+            if "ready" in message:
+                self.console = fds[0] if fds else -1
+                report = decode(message["ready"], Report)
+                report.steps = self.recorder.steps + report.steps
+                return report
+        raise Internal("the container's init stage ended without a word (was it killed by the memory limit?)")
+
+    def _run_hooks(self, pid: int) -> None:
+        wanted = self.spec.hooks or oci.Hooks()
+        state = stage.state(self.spec, self.record.id, self.record.bundle, status.CREATING, pid)
+        hooks.run(wanted.prestart, state, "prestart")
+        hooks.run(wanted.create_runtime, state, "createRuntime")
+
+    def _hand_out_console(self) -> None:
+        if self.console >= 0 and self.options.console_socket:
+            console.send(self.options.console_socket, self.console)
+            os.close(self.console)
+            self.console = -1
+
+    def _undo(self) -> None:
+        if self.console >= 0:
+            os.close(self.console)
+        if self.born is not None:
+            self.born.kill()
+        group = self.group
+        if group is not None:
+            group.remove()
+
+
+def _owner() -> str:
+    return str(os.geteuid()) if os.geteuid() else ""
+
+
+def _now() -> str:
+    """RFC 3339 with nanoseconds, UTC."""
+    now = time.time_ns()
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now // 10**9)) + f".{now % 10**9:09d}Z"
+
+
+def write_pid_file(path: str, pid: int) -> None:
+    """Whole or not at all: whoever waits for the file must not read half a number."""
+    directory, name = os.path.split(path)
+    temporary = f"{directory or '.'}/.{name}.{os.getpid()}"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    try:
+        os.write(fd, str(pid).encode())
+    finally:
+        os.close(fd)
+    os.rename(temporary, path)

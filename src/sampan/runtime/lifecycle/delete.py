@@ -1,0 +1,97 @@
+"""Delete: take away what is left of a container (runtime.md, "Delete")."""
+
+from __future__ import annotations
+
+import os
+import select
+
+from sampan.errors import Conflict, NotFound
+from sampan.linux import signals
+from sampan.runtime.lifecycle import hooks, stage, status
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sampan.runtime.lifecycle.records import Entry, Record
+
+
+def delete(entry: Entry, force: bool = False) -> list[str]:
+    """Delete a stopped container, with `force` any: it is killed first. Returns warnings of poststop hooks.
+
+    Cgroup, then directory: what fails half-way can be deleted again. Raises Conflict for one that is not stopped.
+    """
+    if force:
+        _end_creator(entry)
+    entry.lock()
+    try:
+        record: Record | None = entry.read()
+    except NotFound:
+        record = None
+    found = status.of(entry, record) if record is not None else status.STOPPED
+    if found in (status.RUNNING, status.PAUSED) and not force:
+        raise Conflict(
+            f"cannot delete container {entry.id} that is not stopped: {found}: stop it first, or use --force"
+        )
+    if record is None:
+        entry.remove()
+        return []
+    _end(entry, record)
+    warnings = _poststop(entry, record)
+    entry.remove()
+    return warnings
+
+
+def _end_creator(entry: Entry) -> None:
+    """A create that hangs (in a hook, say) holds the lock for ever: it is ended, and its init stage with it."""
+    if entry.lock(wait=False):
+        return
+    try:
+        record = entry.read()
+    except NotFound:
+        return
+    if record.pid or not record.creator:
+        return
+    try:
+        pidfd = os.pidfd_open(record.creator)
+    except ProcessLookupError:
+        return
+    try:
+        if status.process_state(record.creator)[1] == record.creator_start_time:
+            signals.pidfd_send_signal(pidfd, signals.SIGKILL)
+    except (ProcessLookupError, FileNotFoundError):
+        pass  # it has just ended
+    finally:
+        os.close(pidfd)
+
+
+def _end(entry: Entry, record: Record) -> None:
+    """Kill process 1 and wait for its end, then all others with the cgroup."""
+    try:
+        pidfd = status.open_pidfd(record)
+    except NotFound:
+        pidfd = -1
+    if pidfd >= 0:
+        try:
+            signals.pidfd_send_signal(pidfd, signals.SIGKILL)
+        except ProcessLookupError:
+            pass  # it has just ended
+    group = entry.group(record)
+    if group is not None:
+        if group.frozen():
+            group.thaw()
+        group.remove()
+    if pidfd >= 0:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        poll.poll()
+        os.close(pidfd)
+
+
+def _poststop(entry: Entry, record: Record) -> list[str]:
+    try:
+        spec = entry.spec()
+    except NotFound:
+        return []
+    if spec.hooks is None or not spec.hooks.poststop:
+        return []
+    state = stage.state(spec, record.id, record.bundle, status.STOPPED, 0)
+    return hooks.run_all(spec.hooks.poststop, state, "poststop")

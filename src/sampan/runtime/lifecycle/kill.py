@@ -1,0 +1,55 @@
+"""Kill: a signal for the container's process 1, or for all of its processes (runtime.md, "Kill")."""
+
+from __future__ import annotations
+
+import os
+
+from sampan.errors import Conflict, NotFound
+from sampan.linux import signals
+from sampan.runtime.lifecycle import status
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sampan.runtime.lifecycle.records import Entry, Record
+
+
+def kill(entry: Entry, number: int, everyone: bool = False) -> None:
+    """Send signal `number`. `everyone`: to all processes in the container's cgroup, also when process 1 has ended.
+
+    By pidfd, after a look at the start time: never to another process that got the pid. Raises Conflict when there is
+    nobody to send it to ("container not running", as runc says and containerd looks for).
+    """
+    record = entry.read()
+    if everyone:
+        _signal_everyone(entry, record, number)
+        return
+    try:
+        pidfd = status.open_pidfd(record)
+    except NotFound:
+        raise Conflict("container not running") from None
+    try:
+        signals.pidfd_send_signal(pidfd, number)
+    except ProcessLookupError:
+        raise Conflict("container not running") from None
+    finally:
+        os.close(pidfd)
+    if number == signals.SIGKILL:
+        _thaw(entry, record)
+
+
+def _thaw(entry: Entry, record: Record) -> None:
+    """A frozen process of a v1 cgroup dies only once it is thawed; v2 lets it die frozen (cgroups(7))."""
+    group = entry.group(record)
+    if group is not None and group.frozen():
+        group.thaw()
+
+
+def _signal_everyone(entry: Entry, record: Record, number: int) -> None:
+    group = entry.group(record)
+    if group is None:
+        kill(entry, number)
+        return
+    if number == signals.SIGKILL:
+        group.kill_all()
+        return
+    group.signal_all(number)

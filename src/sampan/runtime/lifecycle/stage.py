@@ -1,0 +1,149 @@
+"""The init stage of a bundle's container: what the process does between its clone and the program.
+
+Everything is made ready before the clone, by the runtime; afterwards nothing is imported or looked up.
+"""
+
+from __future__ import annotations
+
+import os
+
+from sampan.jobs import channel as wire
+from sampan.lean.record import dataclass
+from sampan.linux import clone
+from sampan.oci import runtime as oci
+from sampan.runtime import attributes, identity, init, plan
+from sampan.runtime.kernel import JoinCgroup
+from sampan.runtime.lifecycle import hooks, status
+from sampan.runtime.operation import Operation, Recorder, Report, Stage
+from sampan.runtime.rootfs import Directory, operation
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Mapping
+
+    from sampan.linux.cgroup import Host
+    from sampan.linux.seccomp import Filter
+
+
+@dataclass
+class Ready:
+    """What the runtime has made for the stage. Descriptors stay the runtime's; the stage has its own copies of them.
+
+    `joined`: kind → descriptor of a namespace to enter; `staged`: they were entered before. `cgroup_fds`: files to join
+    the cgroup by. `listening`: the bound socket to wait on for `start`.
+    """
+
+    spec: oci.Spec
+    id: str
+    bundle: str
+    host: Host | None
+    cgroup_path: str
+    cgroup_fds: tuple[int, ...]
+    joined: Mapping[str, int]
+    staged: bool
+    listening: int
+    stdio: init.Stdio
+    filter: Filter | None = None
+    preserve_fds: int = 0
+    pivot: bool = True
+    new_keyring: bool = True
+    trampoline: bool = False
+
+
+def work(ready: Ready) -> Callable[[socket.socket], None]:
+    """What the new process is to run with its end of the socket; it never returns."""
+
+    def child(sync: socket.socket) -> None:
+        init.guarded(sync, lambda: _begin(sync, ready))
+
+    return child
+
+
+def _begin(sync: socket.socket, ready: Ready) -> None:
+    if wire.receive(sync) is None:  # {"go"}: we are mapped, and in our cgroup if systemd puts us there
+        os._exit(1)
+    recorder = Recorder()
+    spec = ready.spec
+    assert spec.process is not None and spec.linux is not None and spec.root is not None
+    root = operation(Directory(spec.root.path), spec.root.path)
+    join = JoinCgroup(ready.cgroup_path, ready.cgroup_fds) if ready.cgroup_fds else None
+    what = plan.make(spec, root, join, ready.host, ready.joined, _extras(sync, ready))
+    sets, warnings = identity.final_sets(spec.process.capabilities)
+    setup = init.ProcessSetup(
+        spec.process, sets, identity.last_cap(), ready.filter, ready.stdio, what.console, linux=spec.linux,
+        make_cwd=True, gate=ready.listening, preserve_fds=ready.preserve_fds, follow=False, trampoline=ready.trampoline,
+        start_hooks=_hooks(ready, "startContainer", status.CREATED),
+    )
+    recorder.done("Plan", f"{len(what.inside)} operations from the spec")
+    init.perform_and_become(sync, what.inside, setup, Report({}, warnings), recorder)
+
+
+def _extras(sync: socket.socket, ready: Ready) -> plan.Extras:
+    spec = ready.spec
+    assert spec.process is not None and spec.linux is not None
+    own_user = any(namespace.type == "user" for namespace in spec.linux.namespaces)
+    extras = plan.Extras(
+        first=attributes.first_operations(spec.process, ready.id, ready.new_keyring, own_user),
+        behind_cgroup=attributes.affinity_operations(spec.process, "final"),
+        entered=ready.staged, become_root=bool(plan.clone_flags(spec.linux, ready.joined) & clone.NEWUSER),
+        pivot=ready.pivot,
+    )
+    wanted = spec.hooks
+    if (wanted is not None and (wanted.prestart or wanted.create_runtime)) or spec.linux.net_devices:
+        extras.before_pivot.append(AskForHooks(sync))
+    extras.before_pivot += _hooks(ready, "createContainer", status.CREATING)
+    return extras
+
+
+def _hooks(ready: Ready, where: str, word: str) -> list[Operation]:
+    wanted = ready.spec.hooks
+    if wanted is None:
+        return []
+    found = wanted.create_container if where == "createContainer" else wanted.start_container
+    return [RunHooks(where, found, ready, word)] if found else []
+
+
+@dataclass(frozen=True)
+class AskForHooks:
+    """The root is made and not yet entered: the runtime acts now, in its own namespaces (config.md, "Hooks")."""
+
+    sync: socket.socket
+
+    def describe(self) -> str:
+        return "wait for the prestart and createRuntime hooks"
+
+    def apply(self, stage: Stage) -> None:
+        wire.send(self.sync, {"hooks": True})
+        if wire.receive(self.sync) is None:
+            os._exit(1)
+
+
+@dataclass(frozen=True)
+class RunHooks:
+    """Hooks that the init stage runs itself, in the container's namespaces."""
+
+    where: str
+    hooks: list[oci.Hook]
+    ready: Ready
+    word: str
+
+    def describe(self) -> str:
+        return f"run the {self.where} hooks"
+
+    def apply(self, stage: Stage) -> None:
+        ready = self.ready
+        now = state(ready.spec, ready.id, ready.bundle, self.word, os.getpid())
+        hooks.run(self.hooks, now, self.where)
+
+
+def state(spec: oci.Spec, container_id: str, bundle: str, word: str, pid: int) -> dict[str, object]:
+    """What hooks get on their stdin (runtime.md, "State"). No pid once there is none."""
+    found: dict[str, object] = {
+        "ociVersion": status.OCI_VERSION, "id": container_id, "status": word, "bundle": bundle,
+    }
+    if pid:
+        found["pid"] = pid
+    if spec.annotations:
+        found["annotations"] = spec.annotations
+    return found
