@@ -6,10 +6,10 @@ container can change is ever resolved between check and use (CVE-2021-30465). Ke
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 
+from sampan.lean import ctypes
 from sampan.linux import libc
 
 MS_REC = 0x4000
@@ -27,6 +27,7 @@ ATTR_NOATIME = 0x10
 ATTR_STRICTATIME = 0x20
 ATTR_NODIRATIME = 0x80
 ATTR_IDMAP = 0x100000
+ATTR_NOSYMFOLLOW = 0x200000  # Linux 5.14
 
 _AT_EMPTY_PATH = 0x1000
 _AT_RECURSIVE = 0x8000
@@ -37,7 +38,8 @@ _FSOPEN_CLOEXEC = 1
 _FSMOUNT_CLOEXEC = 1
 _F_EMPTY_PATH = 0x4
 _T_EMPTY_PATH = 0x40
-_SET_FLAG, _SET_STRING, _CMD_CREATE = 0, 1, 6
+_FSPICK_EMPTY_PATH_CLOEXEC = 0x8 | 0x1
+_SET_FLAG, _SET_STRING, _CMD_CREATE, _CMD_RECONFIGURE = 0, 1, 6, 7
 _MNT_DETACH = 2
 
 _mount = libc.lib.mount
@@ -50,11 +52,21 @@ class _MountAttr(ctypes.Structure):
 
 
 class Filesystem:
-    """A file system being configured (fsopen). Set options, then `mount()` it once."""
+    """A file system being configured: a new one (fsopen; set options, then `mount()` it once), or with `mounted`, a
+    mount's fd, one that is there (fspick; set options, then `reconfigure()` it). OSError ENODEV: no such file system.
+    """
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, mounted: int = -1) -> None:
         self.kind = kind
-        self.fd = libc.syscall(libc.NR_FSOPEN, kind.encode(), ctypes.c_uint(_FSOPEN_CLOEXEC))
+        if mounted >= 0:
+            flags = ctypes.c_uint(_FSPICK_EMPTY_PATH_CLOEXEC)
+            self.fd = libc.syscall(libc.NR_FSPICK, ctypes.c_int(mounted), b"", flags)
+            return
+        try:
+            self.fd = libc.syscall(libc.NR_FSOPEN, kind.encode(), ctypes.c_uint(_FSOPEN_CLOEXEC))
+        except OSError as error:
+            unknown = "this kernel has no such file system" if error.errno == errno.ENODEV else error.strerror
+            raise OSError(error.errno, unknown, kind) from error
 
     def set(self, key: str, value: str | None = None) -> None:
         """Set `key=value`, or the flag `key`. OSError carries the kernel's own words where it gives any."""
@@ -78,6 +90,14 @@ class Filesystem:
             raise self._explained(error, "mount") from error
         finally:
             self.close()
+
+    def reconfigure(self) -> None:
+        """Apply what was set to the file system that was picked: what `mount -o remount` does to a superblock."""
+        try:
+            zero = ctypes.c_int(0)
+            libc.syscall(libc.NR_FSCONFIG, ctypes.c_int(self.fd), ctypes.c_uint(_CMD_RECONFIGURE), None, None, zero)
+        except OSError as error:
+            raise self._explained(error, "remount") from error
 
     def close(self) -> None:
         if self.fd >= 0:

@@ -1,20 +1,17 @@
-"""Operations on /dev: device nodes, links, the console."""
+"""Operations on /dev: device nodes and links."""
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import os
 import stat
-import struct
 
 from sampan.lean.record import dataclass
 from sampan.linux import mount, paths
+from sampan.runtime import target
 from sampan.runtime.operation import Stage
 
-_TIOCGPTPEER = 0x5441
-_TIOCSPTLCK = 0x40045431
-_TIOCGPTN = 0x80045430
-_KINDS = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
+KINDS = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
 
 # config-linux.md, "Default Devices": these are supplied whatever the spec lists.
 LINKS = (
@@ -26,7 +23,10 @@ DEFAULTS = (("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("
 
 @dataclass(frozen=True)
 class PopulateDev:
-    """The devices and links every container has, in a fresh /dev (config-linux.md, "Default Devices")."""
+    """The devices and links every container has, in a fresh /dev (config-linux.md, "Default Devices").
+
+    What is there already stays, but for ptmx: an image's own would be a pty of the host's.
+    """
 
     core: bool = False
 
@@ -34,28 +34,40 @@ class PopulateDev:
         return "make null, zero, full, random, urandom, tty and the links in /dev"
 
     def apply(self, stage: Stage) -> None:
-        dev = paths.open_in_root(stage.root, "/dev", os.O_PATH | os.O_DIRECTORY)
+        dev = target.open_directory(stage.root, "/dev")
         old = os.umask(0)
         try:
             for name, major, minor in DEFAULTS:
                 try:
                     os.mknod(name, 0o666 | stat.S_IFCHR, os.makedev(major, minor), dir_fd=dev)
                 except FileExistsError:
-                    pass  # /dev of the image or of the host: what is there stays
-            for target, name in LINKS:
+                    pass  # /dev of the image: what is there stays
+                except PermissionError:
+                    bind_node(dev, name, f"/dev/{name}", os.makedev(major, minor), stat.S_IFCHR)
+            for to, name in LINKS:
                 if name != "core" or self.core:
-                    try:
-                        os.symlink(target, name, dir_fd=dev)
-                    except FileExistsError:
-                        pass
+                    _link(dev, to, name)
         finally:
             os.umask(old)
             os.close(dev)
 
 
+def _link(dev: int, to: str, name: str) -> None:
+    try:
+        os.symlink(to, name, dir_fd=dev)
+    except FileExistsError:
+        if name == "ptmx" and not stat.S_ISDIR(os.stat(name, dir_fd=dev, follow_symlinks=False).st_mode):
+            os.unlink(name, dir_fd=dev)
+            os.symlink(to, name, dir_fd=dev)
+
+
 @dataclass(frozen=True)
 class MakeDevice:
-    """One device node, with its mode and owner; directories above it are made."""
+    """One device node, with its mode and owner; directories above it are made. `path` is clean (target.clean).
+
+    In a user namespace nobody may make device nodes: the host's is bound instead, and keeps its mode and owner, which
+    are the host's. A node that is there already must be the one asked for.
+    """
 
     path: str
     kind: str
@@ -69,67 +81,77 @@ class MakeDevice:
         return f"make device {self.path} ({self.kind} {self.major}:{self.minor})"
 
     def apply(self, stage: Stage) -> None:
+        if self.path.startswith("/dev/"):
+            os.close(target.open_directory(stage.root, "/dev"))  # made, and no link (CVE-2026-41579)
         parent = self.path.rpartition("/")[0]
         os.close(paths.ensure_dir(stage.root, parent or "/", 0o755, 0, 0))
         directory, name = paths.open_parent(stage.root, self.path)
         old = os.umask(0)
         try:
-            try:
-                os.mknod(name, self.mode | _KINDS[self.kind], os.makedev(self.major, self.minor), dir_fd=directory)
-            except FileExistsError:
-                self._check(directory, name)
-            os.chown(name, self.uid, self.gid, dir_fd=directory, follow_symlinks=False)
+            self._make(directory, name)
         finally:
             os.umask(old)
             os.close(directory)
 
-    def _check(self, directory: int, name: str) -> None:
-        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
-        same = stat.S_IFMT(status.st_mode) == _KINDS[self.kind]
-        if not same or (self.kind != "p" and status.st_rdev != os.makedev(self.major, self.minor)):
-            raise OSError(17, "something else is there already", self.path)
-
-
-@dataclass
-class OpenConsole:
-    """A pty of the container's own devpts: its far end becomes stdio and /dev/console; the near end goes to the shim.
-
-    The peer is got from the master (TIOCGPTPEER, Linux 4.13), never by the name /dev/pts/N (CVE-2025-52565).
-    """
-
-    height: int = 0
-    width: int = 0
-    master: int = -1
-    peer: int = -1
-
-    def describe(self) -> str:
-        return "open a pseudoterminal, bind it on /dev/console"
-
-    def apply(self, stage: Stage) -> None:
-        self.master = os.open("ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=stage.devpts)
-        fcntl.ioctl(self.master, _TIOCSPTLCK, struct.pack("i", 0))
-        self.peer = fcntl.ioctl(self.master, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
-        number = struct.unpack("i", fcntl.ioctl(self.master, _TIOCGPTN, bytes(4)))[0]
-        if self.height or self.width:
-            size = struct.pack("HHHH", self.height, self.width, 0, 0)
-            fcntl.ioctl(self.master, 0x5414, size)  # TIOCSWINSZ
-        dev = paths.open_in_root(stage.root, "/dev", os.O_PATH | os.O_DIRECTORY)
+    def _make(self, directory: int, name: str) -> None:
+        kind, number = KINDS[self.kind], os.makedev(self.major, self.minor)
         try:
-            try:
-                os.close(os.open("console", os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=dev))
-            except FileExistsError:
-                pass
-            target = os.open("console", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dev)
-            cover = mount.clone_tree(str(number), stage.devpts)
-            mount.attach(cover, target)
+            os.mknod(name, self.mode | kind, number if self.kind != "p" else 0, dir_fd=directory)
+        except FileExistsError:
+            status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+            if stat.S_IFMT(status.st_mode) != kind or (self.kind != "p" and status.st_rdev != number):
+                raise OSError(errno.EEXIST, "something else is there already", self.path) from None
+        except PermissionError:
+            bind_node(directory, name, self.path, number, kind)
+            return
+        os.chown(name, self.uid, self.gid, dir_fd=directory, follow_symlinks=False)
+
+
+def bind_node(directory: int, name: str, path: str, number: int, kind: int) -> None:
+    """Put the host's node of a device at `name` in a directory: the one at the same path, or wherever the kernel's
+    own name for it is. The file below is left if it is there. Raises OSError with the path.
+    """
+    source = _host_node(path, number, kind)
+    try:
+        try:
+            flags = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY | os.O_CLOEXEC
+            os.close(os.open(name, flags, 0o644, dir_fd=directory))
+        except FileExistsError:
+            pass
+        place = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+        try:
+            if stat.S_IFMT(os.fstat(place).st_mode) not in (stat.S_IFREG, kind):
+                raise OSError(errno.EEXIST, "something else is there already", path)
+            cover = mount.clone_tree("", source)
+            mount.attach(cover, place)
             os.close(cover)
-            os.close(target)
         finally:
-            os.close(dev)
+            os.close(place)
+    finally:
+        os.close(source)
 
 
-def open_pty(devpts_directory: int) -> tuple[int, int]:
-    """(master, peer) of a new pty in the devpts a descriptor refers to; for a process that joins a container."""
-    master = os.open("ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=devpts_directory)
-    fcntl.ioctl(master, _TIOCSPTLCK, struct.pack("i", 0))
-    return master, fcntl.ioctl(master, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+def _host_node(path: str, number: int, kind: int) -> int:
+    """The host's node by descriptor, seen to be the device that was meant (CVE-2025-31133)."""
+    for candidate in (path, _kernels_name(number, kind)):
+        try:
+            flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+            fd = os.open(candidate, flags)  # allowed: the host's /dev, looked at only
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        status = os.fstat(fd)
+        if stat.S_IFMT(status.st_mode) == kind and status.st_rdev == number:
+            return fd
+        os.close(fd)
+    reason = "cannot be made in a user namespace, and the host has no such device to bind"
+    raise OSError(errno.EPERM, reason, path)
+
+
+def _kernels_name(number: int, kind: int) -> str:
+    """The path that the kernel's device manager gives a device, "" for none: DEVNAME of its uevent (sysfs)."""
+    group = "block" if kind == stat.S_IFBLK else "char"
+    try:
+        with open(f"/sys/dev/{group}/{os.major(number)}:{os.minor(number)}/uevent", encoding="utf-8") as file:
+            return next((f"/dev/{line[8:].rstrip()}" for line in file if line.startswith("DEVNAME=")), "")
+    except OSError:
+        return ""  # no such device, or no sysfs

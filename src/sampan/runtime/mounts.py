@@ -7,171 +7,214 @@ import os
 import stat
 
 from sampan.lean.record import dataclass
-from sampan.linux import mount, paths
+from sampan.linux import mount, overlay, paths
+from sampan.runtime import copy_up, target
 from sampan.runtime.operation import Stage
 from sampan.runtime.options import MountOptions
 
-# A symlink at one of these would send procfs, or writes to it, elsewhere
-# (CVE-2019-19921, 2023-27561, 2023-28642; /dev: 2026-41579).
-_NEVER_A_LINK = ("/proc", "/sys", "/dev")
+# "ro" as a flag of the superblock too, as mount(8) gives it; but a tmpfs gets its mount points, /proc its sysctls first
+_WRITABLE_SUPERBLOCK = ("tmpfs", "proc")
+# file systems without files of their own to label, where the kernel refuses `context=`
+_WITHOUT_LABEL = ("proc", "sysfs")
+_NEEDS = {
+    "proc": "in a user namespace procfs needs a pid namespace of its own, and a /proc here that nothing covers in part",
+    "sysfs": "in a user namespace sysfs needs a network namespace of its own; otherwise bind /sys",
+    "mqueue": "in a user namespace mqueue needs an ipc namespace of its own",
+}
 
 
 @dataclass(frozen=True)
 class MountFilesystem:
-    """A fresh file system (proc, sysfs, tmpfs, devpts, mqueue, …) at `destination`, which is made if missing."""
+    """A fresh file system (proc, sysfs, tmpfs, devpts, mqueue, overlay, …) at `destination`, made if missing.
+
+    `destination` is clean (target.clean). A tmpfs takes the mode of the directory it covers, unless an option says
+    otherwise. `label` is the SELinux context of what is in it ("": none).
+    """
 
     kind: str
     source: str
     destination: str
     options: MountOptions
+    label: str = ""
 
     def describe(self) -> str:
         return f"mount {self.kind} on {self.destination}"
 
     def apply(self, stage: Stage) -> None:
-        options: dict[str, str | None] = {"source": self.source or self.kind, **self.options.data}
-        fd = mount.new(self.kind, options, self.options.set)
-        target = open_directory(stage.root, self.destination)
+        place, existed = target.directory(stage.root, self.destination)
         try:
-            mount.attach(fd, target)
+            target.check(place, self.destination, self.kind == "proc")
+            fd = self._make(place if existed else -1)
+            mount.attach(fd, place)
         finally:
-            os.close(target)
-        if self.options.propagation:
-            mount.set_attributes(fd, propagation=self.options.propagation & ~mount.MS_REC)
+            os.close(place)
+        _propagate(fd, self.options)
+        self._keep(stage, fd)
+
+    def _make(self, covered: int) -> int:
+        options: dict[str, str | None] = {"source": self.source or self.kind}
+        options |= dict.fromkeys(self.options.superblock)
+        if self.kind == "tmpfs" and covered >= 0:
+            options["mode"] = f"{stat.S_IMODE(os.fstat(covered).st_mode):o}"
+        options |= self.options.data
+        if self.label and self.kind not in _WITHOUT_LABEL:
+            options["context"] = self.label
+        attributes = self.options.set
+        if self._writable_at_first():
+            attributes &= ~mount.ATTR_RDONLY
+        elif self.options.read_only and self.kind not in _WRITABLE_SUPERBLOCK:
+            options["ro"] = None
+        try:
+            fd = overlay.new(options, attributes) if self.kind == "overlay" else mount.new(
+                self.kind, options, attributes)
+        except PermissionError as error:
+            raise OSError(error.errno, _NEEDS.get(self.kind, error.strerror), self.kind) from error
+        if self.options.recursive_set:
+            mount.set_attributes(fd, self.options.recursive_set & ~(mount.ATTR_RDONLY * self._writable_at_first()))
+        if self.options.copy_up and covered >= 0 and self.kind == "tmpfs":
+            copy_up.copy(covered, fd)
+        return fd
+
+    def _writable_at_first(self) -> bool:
+        """A read-only /dev or tmpfs is filled first, and mounts go below it: ReadonlyMounts has the last word."""
+        return self.kind == "tmpfs" or self.destination in ("/dev", "/proc")
+
+    def _keep(self, stage: Stage, fd: int) -> None:
+        later = self._writable_at_first() and (self.options.set | self.options.recursive_set) & mount.ATTR_RDONLY
+        if later:
+            stage.readonly_later.append(fd)
         if self.destination == "/proc" and self.kind == "proc":
             stage.proc = fd
         elif self.destination == "/dev/pts" and self.kind == "devpts":
             stage.devpts = fd
-        else:
+        elif not later:
             os.close(fd)
+
+
+@dataclass(frozen=True)
+class ReadonlyMounts:
+    """What was asked for read-only and had to be filled first becomes so now."""
+
+    def describe(self) -> str:
+        return "make filled mounts read-only"
+
+    def apply(self, stage: Stage) -> None:
+        for fd in stage.readonly_later:
+            mount.set_attributes(fd, mount.ATTR_RDONLY)
 
 
 @dataclass(frozen=True)
 class BindMount:
-    """A file or directory of the host inside the root. The target is made after the source's kind if missing."""
+    """A file or directory of the host inside the root. The target is made after the source's kind if missing.
+
+    `destination` is clean. `prepared` is the descriptor of a detached mount of the source, made by somebody who may do
+    what we may not (mount_sources.py), or -1; it is closed. Without a propagation among the options it stays as the
+    source's mount has it, as with mount(8).
+    """
 
     source: str
     destination: str
     options: MountOptions
+    prepared: int = -1
 
     def describe(self) -> str:
-        return f"bind {self.source} on {self.destination}{' read-only' if self.options.set & 1 else ''}"
+        return f"bind {self.source} on {self.destination}{' read-only' if self.options.read_only else ''}"
 
     def apply(self, stage: Stage) -> None:
-        fd = mount.clone_tree(self.source, recursive=self.options.recursive)
+        fd = self.prepared if self.prepared >= 0 else open_source(self.source, self.options)
+        keep = False
         try:
             self._configure(fd)
-            target = self._target(stage.root, stat.S_ISDIR(os.fstat(fd).st_mode))
+            place = self._target(stage.root, stat.S_ISDIR(os.fstat(fd).st_mode))
             try:
-                mount.attach(fd, target)
+                procfs = target.is_procfs(fd)
+                target.check(place, self.destination, procfs)
+                mount.attach(fd, place)
             finally:
-                os.close(target)
-            mount.set_attributes(  # after attaching: propagation of a detached mount may be refused
-                fd, propagation=(self.options.propagation or mount.MS_PRIVATE) & ~mount.MS_REC,
-                recursive=self.options.recursive,
-            )
+                os.close(place)
+            _propagate(fd, self.options)
+            if procfs and self.destination == "/proc":
+                stage.proc, keep = fd, True
         finally:
-            os.close(fd)
+            if not keep:
+                os.close(fd)
 
     def _configure(self, fd: int) -> None:
         options = self.options
-        if options.set or options.clear:
-            mount.set_attributes(fd, options.set, options.clear)
         if options.recursive_set or options.recursive_clear:
-            mount.set_attributes(fd, options.recursive_set, options.recursive_clear, recursive=True)
+            _set_attributes(fd, options.recursive_set, options.recursive_clear, True)
+        if options.set or options.clear:
+            _set_attributes(fd, options.set, options.clear, False)
 
     def _target(self, root: int, directory: bool) -> int:
         if directory:
-            return open_directory(root, self.destination)
-        return open_file(root, self.destination)
+            return target.open_directory(root, self.destination)
+        place = target.open_file(root, self.destination)
+        if stat.S_ISDIR(os.fstat(place).st_mode):
+            os.close(place)
+            raise OSError(errno.EISDIR, "a file cannot be mounted on a directory", self.destination)
+        return place
 
 
 @dataclass(frozen=True)
-class MountCgroups:
-    """The container's view of its cgroups: v2 alone, or a tmpfs with one directory per v1 hierarchy.
-
-    Made inside the container's cgroup namespace, so that its own group is the top of each.
-    """
+class Remount:
+    """Other attributes for a mount that is there already; without `bind`, other options of its file system too."""
 
     destination: str
     options: MountOptions
-    hierarchies: tuple[tuple[str, str], ...]  # (directory name, mount option of the v1 hierarchy); empty: v2 alone
-    unified: bool  # a v2 mount at "unified" besides
 
     def describe(self) -> str:
-        names = [name for name, _ in self.hierarchies] + (["unified"] if self.unified else [])
-        return f"mount cgroup2 on {self.destination}" if not names else f"mount cgroups {', '.join(names)}"
+        return f"remount {self.destination}"
 
     def apply(self, stage: Stage) -> None:
-        if not self.hierarchies:
-            fd = mount.new("cgroup2", {"source": "cgroup"}, self.options.set)
-            self._attach(stage, fd, self.destination)
-            return
-        top = mount.new("tmpfs", {"source": "tmpfs", "mode": "755"}, self.options.set & ~mount.ATTR_RDONLY)
-        for name in [name for name, _ in self.hierarchies] + (["unified"] if self.unified else []):
-            if "," in name:
-                for alias in name.split(","):
-                    os.symlink(name, alias, dir_fd=top)
-            os.mkdir(name, 0o755, dir_fd=top)
-        self._attach(stage, top, self.destination, keep=True)
-        for name, option in self.hierarchies:
-            options: dict[str, str | None] = {"source": "cgroup"}
-            for word in option.split(","):
-                key, separator, value = word.partition("=")
-                options[key] = value if separator else None
-            self._mount_below(top, name, mount.new("cgroup", options, self.options.set))
-        if self.unified:
-            self._mount_below(top, "unified", mount.new("cgroup2", {"source": "cgroup"}, self.options.set))
-        mount.set_attributes(top, self.options.set)
-        os.close(top)
+        place = paths.open_in_root(stage.root, self.destination, os.O_PATH)
+        try:
+            if not self.options.bind and (self.options.data or self.options.superblock):
+                self._reconfigure(place)
+            options = self.options
+            _set_attributes(place, options.set, options.clear, False)
+            if options.recursive_set or options.recursive_clear:
+                _set_attributes(place, options.recursive_set, options.recursive_clear, True)
+            _propagate(place, options)
+        except OSError as error:
+            if error.errno == errno.EINVAL and error.filename is None:
+                raise OSError(errno.EINVAL, "is not a mount point", self.destination) from error
+            raise
+        finally:
+            os.close(place)
 
-    def _attach(self, stage: Stage, fd: int, destination: str, keep: bool = False) -> None:
-        target = open_directory(stage.root, destination)
-        mount.attach(fd, target)
-        os.close(target)
-        if not keep:
-            os.close(fd)
-
-    def _mount_below(self, top: int, name: str, fd: int) -> None:
-        target = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=top)
-        mount.attach(fd, target)
-        os.close(target)
-        os.close(fd)
+    def _reconfigure(self, place: int) -> None:
+        filesystem = mount.Filesystem("remount", place)
+        try:
+            for flag in self.options.superblock:
+                filesystem.set(flag)
+            for key, value in self.options.data.items():
+                filesystem.set(key, value)
+            filesystem.reconfigure()
+        finally:
+            filesystem.close()
 
 
-def open_directory(root: int, path: str) -> int:
-    """The directory `path` in the root as an O_PATH descriptor, made if missing; /proc, /sys, /dev are never links."""
-    if path.rstrip("/") in _NEVER_A_LINK:
-        return _open_plain_directory(root, path.strip("/"))
-    return paths.ensure_dir(root, path, 0o755, 0, 0)
-
-
-def _open_plain_directory(root: int, name: str) -> int:
-    flags = os.O_PATH | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
+def open_source(source: str, options: MountOptions) -> int:
+    """A detached mount of a bind's source. Raises OSError with the path."""
     try:
-        return os.open(name, flags, dir_fd=root)
-    except FileNotFoundError:
-        os.mkdir(name, 0o755, dir_fd=root)
-        return os.open(name, flags, dir_fd=root)
-    except NotADirectoryError as error:
-        reason = "must be an ordinary directory in the image, not a link or a file"
-        raise OSError(errno.ENOTDIR, reason, f"/{name}") from error
+        return mount.clone_tree(source, recursive=options.recursive)
+    except OSError as error:
+        if error.errno == errno.EINVAL and not options.recursive:
+            reason = "mounts below it are locked by another user namespace: it can only be bound with rbind"
+            raise OSError(errno.EINVAL, reason, source) from error
+        raise
 
 
-def open_file(root: int, path: str) -> int:
-    """What is at `path` in the root as an O_PATH descriptor; an empty file is made if nothing is."""
+def _set_attributes(fd: int, set_: int, clear: int, recursive: bool) -> None:
     try:
-        return paths.open_in_root(root, path, os.O_PATH)
-    except FileNotFoundError:
-        pass
-    parent = path.rstrip("/").rpartition("/")[0]
-    os.close(paths.ensure_dir(root, parent or "/", 0o755, 0, 0))
-    directory, name = paths.open_parent(root, path, follow=True)
-    try:
-        flags = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY | os.O_CLOEXEC
-        os.close(os.open(name, flags, 0o644, dir_fd=directory))
-    except FileExistsError:
-        pass  # made by another container that shares the directory, just now
-    finally:
-        os.close(directory)
-    return paths.open_in_root(root, path, os.O_PATH)
+        mount.set_attributes(fd, set_, clear, recursive)
+    except PermissionError as error:
+        reason = "options of its source are locked by another user namespace: nosuid, nodev, noexec, ro, atime stay"
+        raise OSError(error.errno, reason) from error
+
+
+def _propagate(fd: int, options: MountOptions) -> None:
+    """Once attached: the propagation of a detached mount cannot be set."""
+    for flags in options.propagation:
+        mount.set_attributes(fd, propagation=flags & ~mount.MS_REC, recursive=bool(flags & mount.MS_REC))

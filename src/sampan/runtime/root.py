@@ -1,7 +1,8 @@
-"""Operations on the root: private mounts, the container's root file system, entering it."""
+"""Operations on the root: propagation, the container's root file system, entering it."""
 
 from __future__ import annotations
 
+import errno
 import os
 
 from sampan.lean.record import dataclass
@@ -11,15 +12,25 @@ from sampan.runtime.operation import Stage
 
 @dataclass(frozen=True)
 class DetachPropagation:
-    """Nothing mounted from here on reaches the host; what the host mounts still arrives (slave) or not (private)."""
+    """What the host's mounts have to do with ours from here on (mount_namespaces(7)).
 
-    private: bool = True
+    `propagation` are MS_… flags of rootfsPropagation, 0 for none given. Private or unbindable: nothing. Slave, and none
+    given, as runc: nothing mounted here reaches the host, what the host mounts still arrives. Shared: they stay peers,
+    so that a volume with shared propagation works, and only what we attach ourselves stays ours (`_private_parent`).
+    """
+
+    propagation: int = mount.MS_PRIVATE
 
     def describe(self) -> str:
-        return f"make / {'private' if self.private else 'a slave'} recursively"
+        kind = {mount.MS_SHARED: "shared", mount.MS_PRIVATE: "private", mount.MS_UNBINDABLE: "private"}
+        return f"make / {kind.get(self.propagation & ~mount.MS_REC, 'a slave')} recursively"
 
     def apply(self, stage: Stage) -> None:
-        mount.set_propagation("/", (mount.MS_PRIVATE if self.private else mount.MS_SLAVE) | mount.MS_REC)
+        if self.propagation & mount.MS_SHARED:
+            stage.shared = True
+            return
+        private = self.propagation & (mount.MS_PRIVATE | mount.MS_UNBINDABLE)
+        mount.set_propagation("/", (mount.MS_PRIVATE if private else mount.MS_SLAVE) | mount.MS_REC)
 
 
 @dataclass(frozen=True)
@@ -36,12 +47,12 @@ class MountOverlay:
 
     def apply(self, stage: Stage) -> None:
         stage.root = mount.overlay(list(self.lower), self.upper, self.work)
-        _attach_at(stage.root, self.at)
+        _attach_at(stage, self.at)
 
 
 @dataclass(frozen=True)
 class BindRoot:
-    """The root: an existing directory, as a mount of its own."""
+    """The root: an existing directory, as a mount of its own, with what is mounted below it."""
 
     path: str
     at: str
@@ -50,23 +61,56 @@ class BindRoot:
         return f"bind {self.path} as the root"
 
     def apply(self, stage: Stage) -> None:
+        if stage.shared:
+            _private_parent(_open_directory(self.path))
         stage.root = mount.clone_tree(self.path, recursive=True)
-        _attach_at(stage.root, self.at)
+        _attach_at(stage, self.at)
 
 
-def _attach_at(mount_fd: int, directory: str) -> None:
-    target = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+def _open_directory(path: str) -> int:
+    return os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)  # allowed: the root's own path, given by the caller
+
+
+def _attach_at(stage: Stage, directory: str) -> None:
+    place = _open_directory(directory)
     try:
-        mount.attach(mount_fd, target)
+        if stage.shared:
+            _private_parent(os.dup(place))
+        mount.attach(stage.root, place)
     except OSError as error:
         raise OSError(error.errno, error.strerror, directory) from error
     finally:
-        os.close(target)
+        os.close(place)
+
+
+def _private_parent(directory: int) -> None:
+    """Make the mount that a directory lies on private, here and not on the host. Closes the descriptor.
+
+    What is attached below a shared mount would appear on the host, and pivot_root(2) refuses a root below one. Only
+    the top of a mount can be changed: on the way up to it every other directory is EINVAL.
+    """
+    while True:
+        try:
+            mount.set_attributes(directory, propagation=mount.MS_PRIVATE)
+            return
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            above = os.open("..", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
+            if os.path.samestat(os.fstat(above), os.fstat(directory)):
+                os.close(above)
+                return  # the root of a chroot: no mount's top above us can be reached, nor attached below
+        finally:
+            os.close(directory)
+        directory = above
 
 
 @dataclass(frozen=True)
 class EnterRoot:
-    """pivot_root into the root and let go of the host's. From here on no name of the host can be reached."""
+    """pivot_root into the root and let go of the host's. From here on no name of the host can be reached.
+
+    `propagation`: what the root becomes, MS_… flags or 0 to leave it; MS_PRIVATE it is already.
+    """
 
     propagation: int = mount.MS_PRIVATE
 
@@ -74,12 +118,112 @@ class EnterRoot:
         return "pivot_root, detach the host's root"
 
     def apply(self, stage: Stage) -> None:
+        shared = self.propagation & mount.MS_SHARED
+        old = _open_directory("/") if shared else -1
         os.fchdir(stage.root)
-        process.pivot_root_here()
+        try:
+            process.pivot_root_here()
+        except OSError as error:
+            raise _refused(error) from error
+        if shared:  # the unmounting below must not reach the host
+            os.fchdir(old)
+            os.close(old)
+            mount.set_propagation(".", mount.MS_SLAVE | mount.MS_REC)
         mount.detach(".")
         os.chdir("/")
-        if self.propagation != mount.MS_PRIVATE:
-            mount.set_propagation("/", self.propagation)
+        _propagate(self.propagation)
+
+
+@dataclass(frozen=True)
+class EnterRootWithoutPivot:
+    """The root is moved over the host's and entered with chroot, for hosts that run from an initramfs (`--no-pivot`).
+
+    The host's mounts stay below, out of sight. A whole procfs or sysfs among them would let the container mount a new
+    one, without our masks, even in a user namespace (mount_too_revealing in the kernel): they go, or are covered.
+    """
+
+    propagation: int = mount.MS_PRIVATE
+
+    def describe(self) -> str:
+        return "move the root over the host's, chroot"
+
+    def apply(self, stage: Stage) -> None:
+        here = _open_directory("/")
+        for place in _revealing(_mount_id(stage.root)):
+            _hide(place)
+        try:
+            mount.attach(stage.root, here)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, "/") from error
+        finally:
+            os.close(here)
+        os.fchdir(stage.root)
+        os.chroot(".")
+        os.chdir("/")
+        _propagate(self.propagation)
+
+
+def _propagate(flags: int) -> None:
+    if flags and flags != mount.MS_PRIVATE:
+        mount.set_propagation("/", flags)
+
+
+def _refused(error: OSError) -> OSError:
+    reason = error.strerror
+    if error.errno == errno.EINVAL:
+        reason = (
+            "pivot_root is not possible here: the host runs from an initramfs, or below a chroot "
+            "(--no-pivot does without it)"
+        )
+    return OSError(error.errno, reason, "/")
+
+
+def _mount_id(fd: int) -> str:
+    with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as file:
+        return next(line.split()[1] for line in file if line.startswith("mnt_id:"))
+
+
+def _revealing(root: str) -> list[str]:
+    """Where whole procfs and sysfs mounts are, but for those of the container, which lie below the mount `root`."""
+    parents: dict[str, str] = {}
+    found = []
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            before, _, after = line.partition(" - ")
+            number, parent, _device, top, place = before.split(" ")[:5]
+            parents[number] = parent
+            if top == "/" and after.split(" ", 1)[0] in ("proc", "sysfs"):
+                found.append((number, place))
+    return [unescaped(place) for number, place in found if not _is_below(number, root, parents)]
+
+
+def _is_below(number: str, root: str, parents: dict[str, str]) -> bool:
+    while number != root:
+        above = parents.get(number, number)
+        if above == number:
+            return False
+        number = above
+    return True
+
+
+def unescaped(place: str) -> str:
+    """mountinfo writes space, tab, newline and backslash as three octal digits."""
+    for escape, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        place = place.replace(escape, character)
+    return place
+
+
+def _hide(place: str) -> None:
+    try:
+        mount.detach(place)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EPERM):  # locked by the user namespace that made it: covered, then
+            raise
+        target = _open_directory(place)
+        cover = mount.new("tmpfs", {"source": "tmpfs", "nr_inodes": "1"}, mount.ATTR_RDONLY)
+        mount.attach(cover, target)
+        os.close(cover)
+        os.close(target)
 
 
 @dataclass(frozen=True)

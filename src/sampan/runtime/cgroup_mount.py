@@ -1,0 +1,160 @@
+"""The container's view of its cgroups: cgroups(7), cgroup_namespaces(7)."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from sampan.lean.record import dataclass
+from sampan.linux import mount
+from sampan.runtime import target
+from sampan.runtime.operation import Stage
+from sampan.runtime.options import MountOptions
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_HOST = "/sys/fs/cgroup"
+
+
+@dataclass(frozen=True)
+class MountCgroups:
+    """v2 alone, or a tmpfs with one directory per v1 hierarchy and, on a hybrid host, `unified`.
+
+    In a cgroup namespace of its own (`own`), which has its group as the top of each hierarchy, they are mounted. In the
+    host's, v1 hierarchies are binds of the container's own group; v2 is mounted whole, as runc does.
+    """
+
+    destination: str
+    options: MountOptions
+    hierarchies: tuple[tuple[str, str], ...]  # (directory name, mount options of the v1 hierarchy); empty: v2 alone
+    unified: bool = False  # a v2 mount at "unified" besides
+    own: bool = True
+
+    def describe(self) -> str:
+        names = self._names()
+        return f"mount cgroups {', '.join(names)}" if names else f"mount cgroup2 on {self.destination}"
+
+    def apply(self, stage: Stage) -> None:
+        place = target.open_directory(stage.root, self.destination)
+        try:
+            target.check(place, self.destination, False)
+            if self.hierarchies:
+                self._mount_v1(place)
+            else:
+                self._mount_v2(place)
+        finally:
+            os.close(place)
+
+    def _names(self) -> list[str]:
+        return [name for name, _ in self.hierarchies] + (["unified"] if self.unified else [])
+
+    def _mount_v2(self, place: int) -> None:
+        try:
+            fd = mount.new("cgroup2", {"source": "cgroup"}, self.options.set)
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EBUSY):
+                raise
+            fd = self._bind_host()
+        mount.attach(fd, place)
+        self._propagate(fd)
+        os.close(fd)
+
+    def _bind_host(self) -> int:
+        """In a user namespace without a cgroup namespace of its own the kernel mounts none: bind what the host has.
+
+        With a cgroup namespace only the own group is shown. The whole tree, of which the user may own parts, is never
+        writable (CVE-2023-25809). A host without one: an empty directory.
+        """
+        try:
+            own = own_groups()[""] if self.own else ""
+            fd = mount.clone_tree(f"{_HOST}{own}", recursive=True)
+        except (FileNotFoundError, KeyError):
+            return mount.new("tmpfs", {"source": "tmpfs", "nr_inodes": "1"}, mount.ATTR_RDONLY)
+        mount.set_attributes(fd, self.options.set)
+        if not own:
+            mount.set_attributes(fd, mount.ATTR_RDONLY, recursive=True)
+        return fd
+
+    def _mount_v1(self, place: int) -> None:
+        attributes = self.options.set & ~mount.ATTR_RDONLY
+        top = mount.new("tmpfs", {"source": "tmpfs", "mode": "755"}, attributes)
+        try:
+            for name in self._names():
+                if "," in name:
+                    for alias in name.split(","):
+                        os.symlink(name, alias, dir_fd=top)
+                os.mkdir(name, 0o755, dir_fd=top)
+            mount.attach(top, place)
+            self._propagate(top)
+            if self.own:
+                self._mount_own(top)
+            else:
+                self._bind_own(top)
+            mount.set_attributes(top, self.options.set)
+        finally:
+            os.close(top)
+
+    def _mount_own(self, top: int) -> None:
+        for name, option in self.hierarchies:
+            options: dict[str, str | None] = {"source": "cgroup"}
+            for word in option.split(","):
+                key, separator, value = word.partition("=")
+                options[key] = value if separator else None
+            self._mount_below(top, name, mount.new("cgroup", options, self.options.set))
+        if self.unified:
+            self._mount_below(top, "unified", mount.new("cgroup2", {"source": "cgroup"}, self.options.set))
+
+    def _bind_own(self, top: int) -> None:
+        """Each hierarchy's own group; its mount may show only a part of the hierarchy (in a container, as engines run
+        them): the group's path is counted from that part.
+        """
+        groups = own_groups()
+        for point, root, options in mounted():
+            name = point.rpartition("/")[2] if options else "unified"
+            if name not in self._names():
+                continue
+            own = next((path for key, path in groups.items() if set(key.split(",")) <= set(options or [""])), "/")
+            fd = mount.clone_tree(f"{point}/{_below(own, root)}", recursive=True)
+            mount.set_attributes(fd, self.options.set, recursive=True)
+            self._mount_below(top, name, fd)
+
+    def _mount_below(self, top: int, name: str, fd: int) -> None:
+        place = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=top)
+        mount.attach(fd, place)
+        os.close(place)
+        self._propagate(fd)
+        os.close(fd)
+
+    def _propagate(self, fd: int) -> None:
+        for flags in self.options.propagation:
+            mount.set_attributes(fd, propagation=flags & ~mount.MS_REC, recursive=bool(flags & mount.MS_REC))
+
+
+def own_groups() -> dict[str, str]:
+    """This process's groups: controllers of a v1 hierarchy as "cpu,cpuacct" or "name=systemd", "" for v2 → path."""
+    with open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+        return {line.split(":", 2)[1]: line.rstrip("\n").split(":", 2)[2] for line in file}
+
+
+def mounted() -> Sequence[tuple[str, str, list[str]]]:
+    """(mount point, the group that is its root, v1 options; none for v2) of each cgroup mount, in mount order."""
+    found = []
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            before, _, after = line.partition(" - ")
+            kind, _source, options = after.rstrip("\n").split(" ", 2)
+            if kind in ("cgroup", "cgroup2"):
+                fields = before.split(" ")
+                found.append((fields[4], fields[3], options.split(",") if kind == "cgroup" else []))
+    return found
+
+
+def _below(path: str, root: str) -> str:
+    """The path of a group from a mount's root: "/docker/a" below "/docker" is "a". Unrelated ones: the mount's top."""
+    if root == "/":
+        return path.strip("/")
+    if path == root:
+        return ""
+    return path[len(root) + 1 :] if path.startswith(f"{root}/") else ""

@@ -1,0 +1,130 @@
+"""From the spec's mounts and devices to operations. Pure: what cannot be is refused before anything is done."""
+
+from __future__ import annotations
+
+from sampan.errors import InvalidArgument
+from sampan.linux import mount
+from sampan.linux.cgroup import hierarchies
+from sampan.runtime import devices, options, target
+from sampan.runtime.cgroup_mount import MountCgroups
+from sampan.runtime.devices import MakeDevice, PopulateDev
+from sampan.runtime.mounts import BindMount, MountFilesystem, ReadonlyMounts, Remount
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sampan.linux.cgroup import Host
+    from sampan.oci import runtime as oci
+    from sampan.runtime.operation import Operation
+    from sampan.runtime.options import MountOptions
+
+_DEFAULT_DEVICES = {f"/dev/{name}" for name, _, _ in devices.DEFAULTS}
+_MODE_BITS = 0o7777
+_MAX_ID = 2**32 - 2
+
+
+def operations(
+    linux: oci.Linux, entries: Sequence[oci.Mount], host: Host | None, own_cgroups: bool, prepared: Mapping[int, int]
+) -> list[Operation]:
+    """The mounts in the spec's order. `prepared`: index of an entry → descriptor of its source (mount_sources.py)."""
+    return [
+        operation(entry, host, own_cgroups, linux.mount_label, prepared.get(index, -1))
+        for index, entry in enumerate(entries)
+    ]
+
+
+def operation(
+    entry: oci.Mount, host: Host | None, own_cgroups: bool, label: str = "", prepared: int = -1
+) -> Operation:
+    """One mount. Raises InvalidArgument, with the destination."""
+    parsed = options.parse(entry.options)
+    destination = target.clean(entry.destination)
+    if not entry.destination or destination == "/":
+        raise InvalidArgument(f"mount destination {entry.destination!r} is the root itself: nothing is mounted over it")
+    for text in (entry.destination, entry.source, entry.type, *entry.options):
+        if "\0" in text:
+            raise InvalidArgument(f"mount {destination}: a NUL character in {text!r}")
+    if parsed.remount:
+        return Remount(destination, parsed)
+    if is_bind(entry, parsed):
+        return _bind(entry, destination, parsed, prepared)
+    if wants_id_map(entry, parsed):
+        raise InvalidArgument(f"mount {destination}: id-mapped mounts are only supported for bind mounts")
+    if entry.type in ("cgroup", "cgroup2"):
+        return _cgroups(destination, parsed, host, own_cgroups)
+    if not entry.type:
+        raise InvalidArgument(f"mount {destination}: neither a type nor the option bind is given")
+    return MountFilesystem(entry.type, entry.source, destination, parsed, label)
+
+
+def is_bind(entry: oci.Mount, parsed: MountOptions) -> bool:
+    """The option decides, whatever the type says: engines write "none" or "bind" beside it."""
+    return parsed.bind or entry.type == "bind"
+
+
+def wants_id_map(entry: oci.Mount, parsed: MountOptions) -> bool:
+    return bool(parsed.id_map or entry.uid_mappings or entry.gid_mappings)
+
+
+def _bind(entry: oci.Mount, destination: str, parsed: MountOptions, prepared: int) -> Operation:
+    if not entry.source:
+        raise InvalidArgument(f"mount {destination}: a bind needs a source")
+    if parsed.data:
+        raise InvalidArgument(
+            f"mount {destination}: bind mounts cannot have any filesystem-specific options applied: "
+            f"{', '.join(parsed.data)}"
+        )
+    if wants_id_map(entry, parsed) and prepared < 0:
+        raise InvalidArgument(f"mount {destination}: an id-mapped mount has to be made by the runtime")
+    return BindMount(entry.source, destination, parsed, prepared)
+
+
+def _cgroups(destination: str, parsed: MountOptions, host: Host | None, own: bool) -> Operation:
+    if host is None or host.mode == "v2":
+        return MountCgroups(destination, parsed, (), own=own)
+    return MountCgroups(destination, parsed, _hierarchies(host), host.mode == "hybrid", own)
+
+
+def _hierarchies(host: Host) -> tuple[tuple[str, str], ...]:
+    """The v1 hierarchies as (directory name, controllers): co-mounted controllers share one, as "cpu,cpuacct"."""
+    together: dict[str, list[str]] = {}
+    for controller, mount_point in hierarchies(host).items():
+        together.setdefault(mount_point, []).append(controller)
+    return tuple((",".join(controllers), ",".join(controllers)) for controllers in together.values())
+
+
+def device_operations(linux: oci.Linux, mounts: Sequence[oci.Mount]) -> list[Operation]:
+    """What goes into /dev; nothing when it is a bind: the host's or an image's own /dev is left alone."""
+    for entry in mounts:
+        if target.clean(entry.destination) == "/dev" and is_bind(entry, options.parse(entry.options)):
+            return []
+    made: list[Operation] = [PopulateDev()]
+    for device in linux.devices:
+        path = target.clean(device.path)
+        if path not in _DEFAULT_DEVICES:
+            made.append(_device(device, path))
+    return made
+
+
+def _device(device: oci.Device, path: str) -> MakeDevice:
+    if device.type not in devices.KINDS:
+        raise InvalidArgument(f"device {device.path}: type {device.type!r} is none of c, u, b, p")
+    if path == "/" or "\0" in path:
+        raise InvalidArgument(f"device path {device.path!r} is not the path of a file")
+    mode = 0o666 if device.file_mode is None else device.file_mode
+    major, minor = (device.major, device.minor) if device.type != "p" else (0, 0)
+    if not (0 <= major < 1 << 12 and 0 <= minor < 1 << 20):
+        raise InvalidArgument(f"device {device.path}: {major}:{minor} is not the number of a device")
+    if not (0 <= device.uid <= _MAX_ID and 0 <= device.gid <= _MAX_ID):
+        raise InvalidArgument(f"device {device.path}: the owner {device.uid}:{device.gid} is out of range")
+    return MakeDevice(path, device.type, major, minor, mode & _MODE_BITS, device.uid, device.gid)
+
+
+def readonly_operations(entries: Sequence[oci.Mount]) -> list[Operation]:
+    """What makes those mounts read-only that had to be filled first; after devices, terminal and sysctls."""
+    for entry in entries:
+        parsed = options.parse(entry.options)
+        if (parsed.set | parsed.recursive_set) & mount.ATTR_RDONLY:
+            return [ReadonlyMounts()]
+    return []

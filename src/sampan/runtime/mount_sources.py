@@ -1,0 +1,96 @@
+"""Sources of binds that the runtime opens itself, because the container's first process may not.
+
+An idmapped mount needs CAP_SYS_ADMIN over the file system it shows: in a user namespace of its own the container's
+first process has it over nothing of the host. And a directory on the way to a source may be closed to the container's
+root. A detached mount (open_tree(2)) is made here, in the runtime, and only attached there.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from sampan.errors import InvalidArgument, SampanError, Unsupported
+from sampan.linux import mount, userns
+from sampan.runtime import mount_entries, mounts, options, target
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sampan.oci import runtime as oci
+    from sampan.runtime.options import MountOptions
+
+
+def prepare(spec: oci.Spec, user_namespace: int = -1) -> dict[int, int]:
+    """Index of an entry of spec.mounts → descriptor of its detached mount; the caller closes them after the clone.
+
+    In the runtime, before the clone, its descriptors kept by the child. `user_namespace` is that of a container that
+    joins one, or -1. Raises InvalidArgument, Unsupported, OSError; nothing stays open then.
+    """
+    made: dict[int, int] = {}
+    assert spec.linux is not None
+    confined = any(namespace.type == "user" for namespace in spec.linux.namespaces) and os.geteuid() == 0
+    try:
+        for index, entry in enumerate(spec.mounts):
+            parsed = options.parse(entry.options)
+            mapped = mount_entries.wants_id_map(entry, parsed)
+            if mount_entries.is_bind(entry, parsed) and not parsed.remount and (mapped or confined):
+                fd = _open(entry, parsed, spec.linux, mapped, user_namespace)
+                if fd >= 0:
+                    made[index] = fd
+    except BaseException:
+        for fd in made.values():
+            os.close(fd)
+        raise
+    return made
+
+
+def _open(entry: oci.Mount, parsed: MountOptions, linux: oci.Linux, mapped: bool, user_namespace: int) -> int:
+    try:
+        fd = mounts.open_source(entry.source, parsed)
+    except PermissionError:
+        if mapped:
+            raise
+        return -1  # we may not either, being in a user namespace ourselves: the init stage tries, and says why not
+    try:
+        if mapped:
+            _map(fd, entry, parsed, linux, user_namespace)
+        return fd
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def _map(fd: int, entry: oci.Mount, parsed: MountOptions, linux: oci.Linux, user_namespace: int) -> None:
+    where = f"mount {target.clean(entry.destination)}"
+    if bool(entry.uid_mappings) != bool(entry.gid_mappings):
+        raise InvalidArgument(f"{where}: an id-mapped mount needs both uidMappings and gidMappings")
+    if not entry.uid_mappings and not linux.uid_mappings and user_namespace < 0:
+        raise InvalidArgument(
+            f"{where}: idmap without uidMappings and gidMappings needs a container with a user namespace of its own"
+        )
+    namespace, ours = user_namespace, False
+    if entry.uid_mappings or namespace < 0:
+        uids, gids = entry.uid_mappings or linux.uid_mappings, entry.gid_mappings or linux.gid_mappings
+        namespace, ours = userns.create(_mappings(uids), _mappings(gids)), True
+    try:
+        mount.set_attributes(fd, mount.ATTR_IDMAP, recursive=parsed.id_map == "ridmap", userns_fd=namespace)
+    except OSError as error:
+        raise _refused(error, where, entry.source) from error
+    finally:
+        if ours:
+            os.close(namespace)
+
+
+def _mappings(entries: list[oci.IDMapping]) -> list[userns.Mapping]:
+    return [(entry.container_id, entry.host_id, entry.size) for entry in entries]
+
+
+def _refused(error: OSError, where: str, source: str) -> SampanError | OSError:
+    if error.errno == errno.EINVAL:
+        return Unsupported(f"{where}: the file system of {source} cannot be id-mapped on this kernel")
+    if error.errno == errno.EPERM:
+        return Unsupported(
+            f"{where}: {source} cannot be id-mapped: that needs CAP_SYS_ADMIN where its file system was mounted, "
+            "and a mount that is not id-mapped already"
+        )
+    return OSError(error.errno, error.strerror, source)
