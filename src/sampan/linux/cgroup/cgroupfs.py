@@ -106,7 +106,7 @@ def path_of(host: Host, found: Mapping[str, str]) -> str:
         mount_point = host.v2 if controller == UNIFIED else host.v1.get(controller, "")
         if mount_point and directory.startswith(f"{mount_point}/"):
             return check_path(directory.removeprefix(mount_point))
-    raise InvalidArgument(f"in no cgroup hierarchy of this host: {', '.join(found.values()) or 'a group without paths'}")
+    raise InvalidArgument(f"in no cgroup hierarchy here: {', '.join(found.values()) or 'a group without paths'}")
 
 
 def _make_fresh(directory: str, host: Host) -> list[str]:

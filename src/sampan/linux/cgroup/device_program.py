@@ -5,12 +5,12 @@ bpf(2), linux/bpf.h; the context is struct bpf_cgroup_dev_ctx {u32 access_type; 
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import struct
 
 from sampan.errors import InvalidArgument, Unsupported
+from sampan.lean import ctypes
 from sampan.lean.record import dataclass
 from sampan.linux import libc
 

@@ -2,8 +2,8 @@
 
 `cgroupsPath` is "slice:prefix:name", as Docker and Podman write it: "system.slice:docker:ID" is docker-ID.scope in
 system.slice; a name that ends in .slice becomes a slice. Delegate=yes makes the group ours; DefaultDependencies=no
-keeps it until it is stopped. Limits that systemd has words for are told to it as well as written (unit_properties.py), or
-`systemctl daemon-reload` would undo them; the rest is written to the files as the cgroupfs driver does.
+keeps it until it is stopped. Limits that systemd has words for are told to it as well as written (unit_properties.py),
+or `systemctl daemon-reload` would undo them; the rest is written to the files as the cgroupfs driver does.
 
 A scope is made of processes: so the container's first process comes before its group. On v2 systemd puts it there; of
 v1's hierarchies systemd knows some, so it still has to join (`Group.open_join_fds`).
@@ -72,10 +72,18 @@ def create(
 def open(host: Host, cgroups_path: str, directories: Mapping[str, str]) -> Group:
     """The group of a container on record: `directories` is what `Group.paths` gave. Asks systemd nothing yet.
 
-    Raises InvalidArgument for a path that is none.
+    `directories` empty: its maker may have been killed before it knew them; then the unit's usual place is looked into,
+    and `remove` ends what is there. Raises InvalidArgument for a path that is none.
     """
-    _, unit = unit_names(cgroups_path, delegation.is_rootless())
-    return SystemdGroup(host, cgroupfs.path_of(host, directories), dict(directories), unit)
+    user = delegation.is_rootless()
+    slice_name, unit = unit_names(cgroups_path, user)
+    if directories:
+        return SystemdGroup(host, cgroupfs.path_of(host, directories), dict(directories), unit)
+    above = f"user.slice/user-{os.getuid()}.slice/user@{os.getuid()}.service" if user else ""
+    path = "/".join(filter(None, (above, expand_slice(slice_name), unit)))
+    if unit.endswith(".slice"):
+        path = "/".join(filter(None, (above, expand_slice(unit))))
+    return SystemdGroup(host, path, cgroupfs.directories(host, path), unit)
 
 
 class SystemdGroup(Group):
