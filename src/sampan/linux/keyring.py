@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 
+from sampan.lean import ctypes
 from sampan.linux import libc
 
 USER_SEARCH = 0x00080000

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 
+from sampan.lean import ctypes
 from sampan.linux import libc
 
 TYPE_CHECKING = False

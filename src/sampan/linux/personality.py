@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
-
+from sampan.lean import ctypes
 from sampan.linux import libc
 
 DOMAINS = {"LINUX": 0x0000, "LINUX32": 0x0008}

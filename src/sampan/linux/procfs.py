@@ -7,10 +7,10 @@ a mount, and is seen to be procfs's itself before anything is written.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 
+from sampan.lean import ctypes
 from sampan.linux import libc, mount, paths
 
 PROC_SUPER_MAGIC = 0x9FA0

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import struct
 
+from sampan.lean import ctypes
 from sampan.linux import libc
 
 TYPE_CHECKING = False

@@ -7,12 +7,12 @@ stage loads the bytes as its last step before execve(2).
 from __future__ import annotations
 
 import binascii
-import ctypes
 import errno
 import os
 import struct
 
 from sampan.errors import InvalidArgument, Unsupported
+from sampan.lean import ctypes
 from sampan.lean.record import dataclass
 from sampan.linux import libc
 
@@ -225,7 +225,7 @@ class Compiler:
         )
         self._rule_add = self._function(
             "seccomp_rule_add_array", ctypes.c_int, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int, ctypes.c_uint,
-            ctypes.POINTER(_Compare),
+            ctypes.c_void_p,
         )
         self._export = self._function("seccomp_export_bpf", ctypes.c_int, ctypes.c_void_p, ctypes.c_int)
 
@@ -243,8 +243,8 @@ class Compiler:
             _fields_ = (("major", ctypes.c_uint), ("minor", ctypes.c_uint), ("micro", ctypes.c_uint))
 
         function = self._lib.seccomp_version
-        function.restype = ctypes.POINTER(Version)
-        found = function().contents
+        function.restype = ctypes.c_void_p
+        found = Version.from_address(function())
         return f"{found.major}.{found.minor}.{found.micro}"
 
     def compile(self, policy: Seccomp) -> bytes:

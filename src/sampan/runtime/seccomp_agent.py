@@ -15,11 +15,11 @@ therefore may not notify of; sendmsg(2), which could have carried the descriptor
 from __future__ import annotations
 
 import _socket
-import ctypes
 import errno
 import os
 
 from sampan.errors import StartFailed
+from sampan.lean import ctypes
 from sampan.lean.structs import encode
 from sampan.linux import libc, seccomp
 

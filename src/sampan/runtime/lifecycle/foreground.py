@@ -11,13 +11,13 @@ whoever holds the user's terminal can read what is typed there and set its modes
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import select
 import struct
 
 from sampan.errors import Internal
+from sampan.lean import ctypes
 from sampan.lean.record import dataclass, field
 from sampan.linux import libc, process, signals
 from sampan.runtime.lifecycle.console import HostTerminal, newlines_as_they_are
