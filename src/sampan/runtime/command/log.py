@@ -13,6 +13,7 @@ from sampan.errors import InvalidArgument
 from sampan.lean.structs import encode
 
 _WORDS = {"debug": ("DEBU", 37), "info": ("INFO", 36), "warning": ("WARN", 33), "error": ("ERRO", 31)}
+_LONGEST = 4096
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._/@^+")
 
 
@@ -33,6 +34,8 @@ class Log:
 
     def fatal(self, message: str) -> None:
         """The reason why the command failed: to the log, and to stderr where the log is another file."""
+        if len(message) > _LONGEST:  # what it quotes may be as long as a config.json
+            message = f"{message[:_LONGEST]}…"
         self._say("error", message)
         if self._fd != 2:
             write(2, f"{message}\n".encode(errors="replace"))

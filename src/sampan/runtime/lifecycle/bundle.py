@@ -81,11 +81,22 @@ def _decoded(data: bytes, kind: type[_T], what: str) -> _T:
 
 def _check_strings(data: bytes, what: str) -> None:
     """Strings end up in system calls: a NUL would cut them short there, half a surrogate pair cannot be written."""
-    text = data.lower()
+    text = data.replace(b"\\\\", b"//").lower()  # an escaped backslash escapes nothing
     if b"\\u0000" in text or b"\0" in text:
         raise InvalidArgument(f"{what} holds a NUL character")
-    if b"\\ud" in text:
-        raise InvalidArgument(f"{what} holds a surrogate escape (\\ud…): write the character itself, in UTF-8")
+    if b"\\ud" in text and _has_half_pair(text):
+        raise InvalidArgument(f"{what} holds half a surrogate pair (\\ud…), which is no character")
+
+
+def _has_half_pair(text: bytes) -> bool:
+    high = False
+    for piece in text.split(b"\\u")[1:]:
+        if high != (b"dc00" <= piece[:4] < b"e000"):
+            return True
+        high = b"d800" <= piece[:4] < b"dc00"
+        if high and len(piece) > 4:
+            return True
+    return high
 
 
 def check(spec: oci.Spec) -> None:
