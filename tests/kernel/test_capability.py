@@ -2,36 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Callable
 
 import pytest
 
+from forked import in_child
 from sampan.errors import InvalidArgument
 from sampan.linux import capability
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs capabilities to give away")
 
 KILL_AND_CHOWN = capability.to_mask(["CAP_KILL", "CAP_CHOWN"])
-
-
-def in_child(action: Callable[[], object]) -> object:
-    """What `action` returns in a forked child, through JSON; the name of its exception if it raises one."""
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.write(writer, json.dumps(action()).encode())
-        except BaseException as error:
-            os.write(writer, json.dumps(type(error).__name__).encode())
-        finally:
-            os._exit(0)
-    os.close(writer)
-    with open(reader, "rb") as file:
-        answer: object = json.load(file)
-    os.waitpid(pid, 0)
-    return answer
 
 
 def test_names_and_numbers() -> None:

@@ -12,7 +12,8 @@ USER_SEARCH = 0x00080000
 OTHER_SEARCH = 0x00000008
 """KEY_OTH_SEARCH: everybody may find it."""
 
-_JOIN_SESSION_KEYRING, _SETPERM, _DESCRIBE = 1, 5, 6
+_GET_KEYRING_ID, _JOIN_SESSION_KEYRING, _SETPERM, _DESCRIBE = 0, 1, 5, 6
+_SESSION_KEYRING = -3  # KEY_SPEC_SESSION_KEYRING
 _NR_KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219}.get(os.uname().machine, -1)
 
 
@@ -22,7 +23,15 @@ def join_session(name: str) -> int:
     Raises OSError: EPERM, ENOSYS where the host does not allow it (inside many containers), EDQUOT when root's quota
     of keys (/proc/sys/kernel/keys/root_maxkeys) is used up.
     """
-    return libc.syscall(_NR_KEYCTL, ctypes.c_int(_JOIN_SESSION_KEYRING), name.encode())
+    serial = libc.syscall(_NR_KEYCTL, ctypes.c_int(_JOIN_SESSION_KEYRING), name.encode())
+    return serial or session()  # 0: it is ours already
+
+
+def session() -> int:
+    """The serial number of the calling thread's session keyring. Raises OSError."""
+    return libc.syscall(
+        _NR_KEYCTL, ctypes.c_int(_GET_KEYRING_ID), ctypes.c_int(_SESSION_KEYRING), ctypes.c_int(0)
+    )
 
 
 def grant(serial: int, permissions: int) -> None:
