@@ -95,6 +95,23 @@ def read_int(directory: str, name: str) -> int | None:
     return None if number >= UNLIMITED_V1 else number
 
 
+def text(directory: str, name: str) -> str:
+    """`read` for accounting: "" for a file that is not there, of a group that is gone, of a controller switched off."""
+    try:
+        return read(directory, name)
+    except OSError:
+        return ""
+
+
+def number(directory: str, name: str) -> int | None:
+    """`read_int` for accounting: None, too, for what is not there or no number."""
+    said = text(directory, name).strip()
+    if not said.isdigit():
+        return None
+    value = int(said)
+    return None if value >= UNLIMITED_V1 else value
+
+
 def exists(directory: str, name: str) -> bool:
     return os.access(f"{directory}/{name}", os.F_OK)
 
