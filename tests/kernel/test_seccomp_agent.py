@@ -1,0 +1,214 @@
+"""A seccomp filter that asks an agent: how the listener gets there, and what the agent can answer."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import json
+import os
+import select
+import socket
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sampan.errors import InvalidArgument, StartFailed
+from sampan.jobs import channel as wire
+from sampan.linux import process, seccomp
+from sampan.oci.runtime import Seccomp, SyscallRule
+from sampan.runtime import seccomp_agent
+from sampan.runtime.operation import Stage
+from sampan.runtime.seccomp import LoadSeccomp, check_policy
+
+pytestmark = pytest.mark.skipif(os.uname().machine != "x86_64", reason="system call numbers of x86_64")
+
+NOTIF_RECV, NOTIF_SEND = 0xC0502100, 0xC0182101  # SECCOMP_IOCTL_NOTIF_RECV, _SEND
+FLAG_CONTINUE = 1
+NR_SENDMSG, NR_GETPPID = 46, 110
+STATE = {"ociVersion": "1.2.0", "id": "boat", "status": "creating", "pid": 7, "bundle": "/b"}
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def policy(*names: str, **more: object) -> Seccomp:
+    rule = SyscallRule(names=list(names), action="SCMP_ACT_NOTIFY")
+    return Seccomp(
+        default_action="SCMP_ACT_ALLOW", architectures=["SCMP_ARCH_X86_64"], syscalls=[rule],
+        listener_path="/run/agent.sock", **more,  # type: ignore[arg-type]
+    )
+
+
+class Agent:
+    """What listens at listenerPath."""
+
+    def __init__(self, path: str) -> None:
+        self._listening = socket.socket(socket.AF_UNIX)
+        self._listening.bind(path)
+        self._listening.listen()
+        self.fd = -1
+
+    def accept(self) -> dict[str, object]:
+        """Take in a listener; returns the container process state that came with it."""
+        connection, _ = self._listening.accept()
+        with connection:
+            data, fds, _, _ = socket.recv_fds(connection, 1 << 20, 4)
+            while more := connection.recv(1 << 20):
+                data += more
+        (self.fd,) = fds
+        found: dict[str, object] = json.loads(data)
+        return found
+
+    def answer(self, value: int = 0, error: int = 0, flags: int = 0) -> tuple[int, int]:
+        """Wait for a call, answer it; returns who called (pid) and which (number)."""
+        poll = select.poll()
+        poll.register(self.fd, select.POLLIN)
+        assert poll.poll(10_000), "nobody called"
+        asked = bytearray(80)
+        fcntl.ioctl(self.fd, NOTIF_RECV, asked)
+        number, pid = struct.unpack_from("=QI", asked)
+        fcntl.ioctl(self.fd, NOTIF_SEND, bytearray(struct.pack("=QqiI", number, value, error, flags)))
+        return pid, int(struct.unpack_from("=i", asked, 16)[0])
+
+    def close(self) -> None:
+        self._listening.close()
+        if self.fd >= 0:
+            os.close(self.fd)
+
+
+def init_stage(wanted: Seccomp, then: Callable[[socket.socket], int]) -> tuple[int, int, socket.socket]:
+    """A child under the filter: (pid, pidfd, our end of its socket). `then` gives its exit status."""
+    filter = seccomp.Filter(seccomp.Compiler().compile(wanted), seccomp.flags_of(wanted))
+    ours, theirs = wire.pair()
+    pid = os.fork()
+    if pid == 0:
+        status = 255
+        try:
+            ours.close()
+            process.prctl(process.PR_SET_NO_NEW_PRIVS, 1)
+            LoadSeccomp(filter.bpf, filter.flags, theirs.fileno()).apply(Stage())
+            status = then(theirs)
+        finally:
+            os._exit(status)
+    theirs.close()
+    return pid, os.pidfd_open(pid), ours
+
+
+def hand_over(pid: int, pidfd: int, sync: socket.socket, path: str) -> None:
+    """The runtime's part."""
+    received = wire.receive(sync)
+    assert received is not None and received[1] == []
+    listener = seccomp_agent.take(pidfd, received[0]["seccomp"])
+    try:
+        seccomp_agent.send(path, listener, pid, "who asks", STATE)
+    finally:
+        os.close(listener)
+
+
+@pytest.mark.parametrize("directory", ["short", "long" * 40])
+def test_an_agent_answers_for_the_kernel(tmp_path: Path, directory: str) -> None:
+    (tmp_path / directory).mkdir()
+    os.symlink(tmp_path / directory, tmp_path / "here")
+    agent = Agent(str(tmp_path / "here/agent.sock"))
+    pid, pidfd, sync = init_stage(policy("getppid"), lambda sync: int(_libc.getppid() == 424242))
+    try:
+        hand_over(pid, pidfd, sync, str(tmp_path / directory / "agent.sock"))
+        assert agent.accept() == {
+            "ociVersion": "1.2.0", "fds": ["seccompFd"], "pid": pid, "metadata": "who asks", "state": STATE,
+        }
+        wire.send(sync, {"agent": True})
+        assert agent.answer(value=424242) == (pid, NR_GETPPID)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
+    finally:
+        agent.close()
+        sync.close()
+        os.close(pidfd)
+
+
+def test_a_filter_that_asks_about_the_calls_of_the_hand_over_itself(tmp_path: Path) -> None:
+    """sendmsg, recvmsg, close, mmap, futex: caught from the first moment, answered as soon as the agent is there."""
+    agent = Agent(str(tmp_path / "agent.sock"))
+    caught = policy("sendmsg", "sendto", "recvmsg", "close", "getppid", "mmap", "munmap", "brk", "futex")
+
+    def then(sync: socket.socket) -> int:
+        wire.send(sync, {"ready": True})
+        return 9
+
+    pid, pidfd, sync = init_stage(caught, then)
+    try:
+        hand_over(pid, pidfd, sync, str(tmp_path / "agent.sock"))
+        agent.accept()
+        wire.send(sync, {"agent": True})
+        sync.setblocking(False)
+        seen = set()
+        while NR_SENDMSG not in seen:
+            seen.add(agent.answer(flags=FLAG_CONTINUE)[1])
+        poll = select.poll()
+        poll.register(sync, select.POLLIN)
+        poll.register(agent.fd, select.POLLIN)
+        while (sync.fileno(), select.POLLIN) not in (events := poll.poll(10_000)):
+            assert events, "neither the message nor a call"
+            agent.answer(flags=FLAG_CONTINUE)
+        assert wire.receive(sync) == ({"ready": True}, [])
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 9
+    finally:
+        agent.close()
+        sync.close()
+        os.close(pidfd)
+
+
+def test_an_agent_that_is_not_there(tmp_path: Path) -> None:
+    pid, pidfd, sync = init_stage(policy("getppid"), lambda sync: 0)
+    with pytest.raises(StartFailed, match="cannot hand the seccomp listener to the agent at /.*/none.sock: No such file"):
+        hand_over(pid, pidfd, sync, str(tmp_path / "none.sock"))
+    sync.close()  # the runtime gives up: the init stage, which waits, ends
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
+    os.close(pidfd)
+
+
+def test_without_an_agent_a_caught_call_is_enosys(tmp_path: Path) -> None:
+    """The kernel's rule for a listener that is closed (seccomp_unotify(2)): nobody is left hanging."""
+    agent = Agent(str(tmp_path / "agent.sock"))
+
+    def then(sync: socket.socket) -> int:
+        sync.recv(10)  # the agent is gone
+        return ctypes.get_errno() if _libc.syscall(ctypes.c_long(NR_GETPPID)) == -1 else 0
+
+    pid, pidfd, sync = init_stage(policy("getppid"), then)
+    hand_over(pid, pidfd, sync, str(tmp_path / "agent.sock"))
+    agent.accept()
+    wire.send(sync, {"agent": True})
+    agent.close()
+    sync.send(b"gone")
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == errno.ENOSYS
+    sync.close()
+    os.close(pidfd)
+
+
+@pytest.mark.parametrize("wanted", [
+    Seccomp(default_action="SCMP_ACT_NOTIFY", listener_path="/a"),
+    policy("write"),
+    Seccomp(default_action="SCMP_ACT_ALLOW", syscalls=policy("getppid").syscalls),
+    Seccomp(default_action="SCMP_ACT_ALLOW", listener_metadata="x"),
+])
+def test_policies_that_could_never_be_handed_over(wanted: Seccomp) -> None:
+    with pytest.raises(InvalidArgument):
+        check_policy(wanted)
+
+
+@pytest.mark.parametrize("flag", ["SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"])
+def test_flags_beside_a_listener(tmp_path: Path, flag: str) -> None:
+    if flag not in seccomp.supported_flags():
+        pytest.skip("this kernel does not know it")
+    agent = Agent(str(tmp_path / "agent.sock"))
+    pid, pidfd, sync = init_stage(policy("getppid", flags=[flag]), lambda sync: int(_libc.getppid() == 5))
+    hand_over(pid, pidfd, sync, str(tmp_path / "agent.sock"))
+    agent.accept()
+    wire.send(sync, {"agent": True})
+    assert agent.answer(value=5)[1] == NR_GETPPID
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
+    agent.close()
+    sync.close()
+    os.close(pidfd)
