@@ -16,6 +16,7 @@ from sampan.errors import Internal, NotFound, Unavailable, from_message
 from sampan.jobs import channel as wire
 from sampan.jobs.client import ForkServer, Job, receive
 from sampan.linux.cgroup import Host
+from sampan.oci.runtime import Resources
 from sampan.runtime.container import is_usual
 from sampan.runtime.newborn import Work
 from sampan.runtime.operation import Report
@@ -63,7 +64,9 @@ class ShimClient:
         fds = [] if netns_fd is None else [netns_fd]
         fds += [client.sock.fileno() for client in clients]
         try:
-            job, received = await launcher.begin("shim", _split(request, netns_fd is not None, clients), fds)
+            job, received = await launcher.begin(
+                "external" if request.runtime else "shim", _split(request, netns_fd is not None, clients), fds
+            )
         finally:
             for client in clients:
                 client.sock.close()
@@ -125,6 +128,13 @@ class ShimClient:
     async def resize(self, height: int, width: int, exec_id: str = "") -> None:
         """Set the terminal's size. Raises NotFound for an exec that is over, InvalidArgument without a terminal."""
         await self._ask({"do": "resize", "height": height, "width": width, "exec": exec_id})
+
+    async def command(self, name: str, resources: Resources | None = None) -> None:
+        """Have the container's external runtime do "pause", "resume" or "update" (with `resources`). Raises Internal
+        with the runtime's own words.
+        """
+        given = {} if resources is None else {"resources": msgspec.to_builtins(resources)}
+        await self._ask({"do": name, **given})
 
     @property
     def closed(self) -> bool:
@@ -209,7 +219,7 @@ def _split(request: StartRequest, network: bool, clients: Sequence[AttachedClien
     path = request.spec.linux.cgroups_path if request.spec.linux else ""
     setup = Setup(
         request.id, request.directory, host, path, is_usual(work, ["network"] if network else []), tty, request.log,
-        request.open_stdin, request.stdin_once, network, [client.options for client in clients],
+        request.open_stdin, request.stdin_once, network, [client.options for client in clients], request.runtime,
     )
     return {"setup": msgspec.to_builtins(setup), "work": msgspec.json.encode(work).decode()}
 

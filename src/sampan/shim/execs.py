@@ -50,11 +50,17 @@ class Execs:
                 sock.close()
             raise
         pipes.close_child()
+        self.follow(request, joined, pipes, sock)
+        return joined.pid
+
+    def follow(
+        self, request: ExecRequest, joined: enter.Joined, pipes: Pipes, sock: socket.socket | None
+    ) -> None:
+        """It runs: serve its stdio, tell its end."""
         clients = [(sock, request.client)] if sock is not None and request.client is not None else []
         running = Exec(request, joined, Stdio(self._loop, pipes, joined.console, True, None, clients))
         self._running[running.id] = running
         self._loop.watch(joined.pidfd, READ, lambda events: self._on_exit(running))
-        return joined.pid
 
     def resize(self, exec_id: str, height: int, width: int) -> None:
         running = self._running.get(exec_id)

@@ -14,7 +14,7 @@ from sampan.linux import capability, process
 from sampan.shim import start
 from sampan.shim.rehearsal import rehearse
 
-JOBS: dict[str, forkserver.Job] = {"shim": start.run}
+JOBS: dict[str, forkserver.Job] = {"shim": start.run, "external": start.run_external}
 
 _WARMED = (encodings.idna, encodings.utf_8, capability)
 

@@ -32,10 +32,10 @@ class Loop:
         if self._callbacks.pop(fd, None) is not None:
             self._epoll.unregister(fd)
 
-    def run(self) -> None:
-        """Serve events until `stop`."""
+    def run(self, patience: Callable[[], float] | None = None) -> None:
+        """Serve events until `stop`. `patience()`: seconds until it wants to be called again, -1 for no matter."""
         while self._running:
-            self.run_once(-1)
+            self.run_once(-1 if patience is None else patience())
 
     def run_once(self, seconds: float) -> bool:
         """Serve what is ready, waiting up to `seconds` (-1: for ever). False when nothing was."""

@@ -5,6 +5,7 @@
       │◀── {"started": Started} + init's pidfd ─┤  the user's program is running
       │◀── {"error": …} ────────────────────────┤  … or could not be started; nothing is left of it
       │ {"do": "exec"|"attach"|"resize"|"status", "n": n, …} ─▶│  answered by {"re": n, …} or {"re": n, "error": …}
+      │ {"do": "pause"|"resume"|"update", "n": n, …} ──▶│  of another OCI runtime only (job "external": external/)
       │◀── {"event": "exec_exited", "id", "status"} ───────────┤
       │◀── {"event": "exited", …Exit} ─────────────────────────┤  then the shim ends
 
@@ -28,7 +29,7 @@ EXIT_FILE = "exit.json"
 
 __all__ = [
     "EXIT_FILE", "SOCKET", "AttachedClient", "ClientOptions", "Directory", "ExecRequest", "Exit", "Log", "Overlay",
-    "Rootfs", "Setup", "StartRequest", "Started",
+    "Rootfs", "Runtime", "Setup", "StartRequest", "Started",
 ]
 
 
@@ -51,6 +52,16 @@ class ClientOptions(msgspec.Struct):
     leftover: str = ""  # base64 of what the client had sent already
 
 
+class Runtime(msgspec.Struct):
+    """Another OCI runtime to run a container with: the path of its program, runc's command line understood.
+
+    `patience`: seconds that one command of it may take before it is killed.
+    """
+
+    path: str
+    patience: float = 120.0
+
+
 class StartRequest(msgspec.Struct):
     """Start a container, as the engine asks for it. `directory` (EXEC_ROOT/containers/ID) is made by the shim and
     removed by the engine. `cgroup_host` is `linux.cgroup.Host` as plain data; the group's path is
@@ -68,6 +79,7 @@ class StartRequest(msgspec.Struct):
     open_stdin: bool = False
     stdin_once: bool = False
     init: bool = False
+    runtime: Runtime | None = None  # None: our own
 
 
 class Setup(msgspec.Struct):
@@ -86,6 +98,7 @@ class Setup(msgspec.Struct):
     stdin_once: bool = False
     network: bool = False  # a network namespace comes as the first descriptor
     clients: list[ClientOptions] = []
+    runtime: Runtime | None = None
 
 
 class ExecRequest(msgspec.Struct):

@@ -30,6 +30,9 @@ from sampan.shim.messages import (
 )
 from sampan.shim.stdio import Pipes, Stdio
 
+Answer = tuple[dict[str, Any], list[int]]
+"""A message and the descriptors that go with it."""
+
 _LINGER = 10.0  # seconds a client may make no progress taking the last output
 
 
@@ -41,11 +44,15 @@ def keep(starter_sock: socket.socket, starter: int) -> NoReturn:
         os.setsid()
         os.umask(0o077)
         received = wire.receive(starter_sock)
-        starter_sock.close()
-        if received is not None:
-            Shim(*received).serve([starter, *received[0]["reap"]])
-        else:
+        if received is None:
             os.waitpid(starter, 0)
+        elif "external" in received[0]:
+            from sampan.shim.external.shim import keep as keep_external  # only those who are asked to pay for it
+
+            keep_external(starter_sock, starter, received[0])
+        else:
+            starter_sock.close()
+            Shim(*received).serve([starter, *received[0]["reap"]])
         status = 0
     except BaseException:
         sys.excepthook(*sys.exc_info())
@@ -76,7 +83,10 @@ class Shim:
         pipes = Pipes((-1, -1, -1), stdin, stdout, stderr)
         clients = [(socket.socket(fileno=fd), options) for fd, options in zip(fds, setup.clients, strict=True)]
         self._stdio = Stdio(self._loop, pipes, console, setup.stdin_once, log, clients)
-        self._execs = Execs(self._loop, self._group, self._tell)
+        self._execs = self._make_execs()
+
+    def _make_execs(self) -> Execs:
+        return Execs(self._loop, self._group, self._tell)
 
     def _group(self) -> Group:
         return Group.open(self._setup.cgroup_host, self._setup.cgroup_path)
@@ -84,11 +94,14 @@ class Shim:
     def serve(self, ended: list[int]) -> None:
         """Until the container has ended and its clients have everything. `ended`: children that end about now."""
         self.watch(ended)
-        self._loop.run()
+        self._run()
         stdios = self._end()
         while any(stdio.has_clients for stdio in stdios):
             if not self._loop.run_once(_LINGER):
                 break
+
+    def _run(self) -> None:
+        self._loop.run()
 
     def watch(self, ended: list[int]) -> None:
         for pid in ended:
@@ -193,16 +206,16 @@ class Shim:
             return
         message, fds = received
         try:
-            answer, answer_fds = self._do(message, fds)
+            answer = self._do(sock, message, fds)
         except (SampanError, OSError, msgspec.ValidationError, KeyError) as error:
-            answer, answer_fds = {"error": to_message(error)}, []
+            answer = {"error": to_message(error)}, []
         finally:
             container.close(fds)
-        if "n" in message:
-            self._say(sock, {"re": message["n"], **answer}, answer_fds)
+        if "n" in message and answer is not None:
+            self._say(sock, {"re": message["n"], **answer[0]}, answer[1])
 
-    def _do(self, message: dict[str, Any], fds: list[int]) -> tuple[dict[str, Any], list[int]]:
-        """One request; what it keeps of `fds` it takes out of the list."""
+    def _do(self, sock: socket.socket, message: dict[str, Any], fds: list[int]) -> Answer | None:
+        """One request of `sock`; what it keeps of `fds` it takes out of the list. None: answered later."""
         action = message.get("do")
         if action == "status":
             started = msgspec.to_builtins(self._started)

@@ -67,7 +67,7 @@ def run(channel: Channel, args: dict[str, Any], fds: list[int]) -> dict[str, Any
     os.umask(0o077)
     ready = _READY.pop()
     setup = msgspec.convert(args["setup"], Setup)
-    directory = _make_directory(setup.directory)
+    directory = make_directory(setup.directory)
     try:
         start = _Start(setup, args["work"], ready, directory)
         running = start.run({"network": fds.pop(0)} if setup.network else {})
@@ -81,6 +81,14 @@ def run(channel: Channel, args: dict[str, Any], fds: list[int]) -> dict[str, Any
     wire.send(ready.keeper, handed, [channel.sock.fileno(), directory, *start.near(running), *fds])
     channel.sock.close()
     return {}
+
+
+def run_external(channel: Channel, args: dict[str, Any], fds: list[int]) -> dict[str, Any]:
+    """The launcher's job "external": the same with another OCI runtime."""
+    from sampan.shim.external import start as external  # only those who ask for it pay for it
+
+    os.umask(0o077)
+    return external.run(channel, args, fds, _READY.pop())
 
 
 class _Start:
@@ -98,7 +106,7 @@ class _Start:
         if self._setup.log is not None:
             self._log = open_log(self._setup.log.path)
         self._pipes = Pipes.make(self._setup.tty, self._setup.open_stdin)
-        self._listener = _listen(self._directory)
+        self._listener = listen(self._directory)
         try:
             if self._setup.usual:
                 return container.start_waiting(self._ready.child, self._work, joined, self._pipes.child)
@@ -129,7 +137,8 @@ def _wants_user_namespace(spec: oci.Spec) -> bool:
     return any(namespace.type == "user" and not namespace.path for namespace in kinds)
 
 
-def _make_directory(path: str) -> int:
+def make_directory(path: str) -> int:
+    """Make a container's run directory if it is missing; a descriptor of it, the caller's."""
     try:
         os.mkdir(path, 0o700)
     except FileExistsError:
@@ -144,7 +153,7 @@ def _remove_directory(path: str, fd: int) -> None:
     os.rmdir(path)
 
 
-def _listen(directory: int) -> socket.socket:
+def listen(directory: int) -> socket.socket:
     """A socket that only the engine's user can reach (CVE-2020-15257: never an abstract one)."""
     for name in (SOCKET, EXIT_FILE):
         try:

@@ -1,0 +1,31 @@
+"""All cgroup hierarchies of this host: a runtime makes its groups in every one, also where we have none."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from sampan.linux.cgroup.cgroupfs import check_path
+
+_EXPECTED = (errno.ENOENT, errno.EBUSY, errno.ENOTEMPTY, errno.EROFS)
+
+
+def remove_empty(path: str) -> None:
+    """Remove the group `path`, relative to each hierarchy's root, wherever it is there and has nothing in it."""
+    name = check_path(path)
+    for mount_point in _mount_points():
+        try:
+            os.rmdir(f"{mount_point}/{name}")
+        except OSError as error:
+            if error.errno not in _EXPECTED:
+                raise
+
+
+def _mount_points() -> list[str]:
+    """proc(5), mountinfo: field 5, where the type after " - " is cgroup or cgroup2."""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        lines = [line.partition(" - ") for line in file]
+    return [
+        before.split(" ")[4].replace("\\040", " ") for before, _, after in lines
+        if after.split(" ", 1)[0] in ("cgroup", "cgroup2")
+    ]
