@@ -9,7 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sampan.errors import InvalidArgument
-from sampan.linux.cgroup import Host, cgroupfs, controlfile, device_program, hierarchies, host, limits_v1, limits_v2
+from sampan.linux.cgroup import (
+    Host,
+    cgroupfs,
+    controlfile,
+    device_program,
+    devices,
+    hierarchies,
+    host,
+    limits_v1,
+    limits_v2,
+)
 from sampan.oci.runtime import DeviceCgroup
 
 MOUNTS = {"memory": "/c/memory", "freezer": "/c/freezer", "cpuacct": "/c/cpu", "cpu": "/c/cpu"}
@@ -63,12 +73,12 @@ def rule(
 
 
 def test_device_lines() -> None:
-    assert limits_v1.device_line(rule(False)) == "a"
-    assert limits_v1.device_line(rule(True, "c", 136)) == "c 136:* rwm"
-    assert limits_v1.device_line(rule(True, "b", -1, 3, "m")) == "b *:3 m"
+    assert devices.line(rule(False)) == "a"
+    assert devices.line(rule(True, "c", 136)) == "c 136:* rwm"
+    assert devices.line(rule(True, "b", -1, 3, "m")) == "b *:3 m"
     for bad in (rule(True, "x"), rule(True, "c", access=""), rule(True, "c", access="rx")):
         with pytest.raises(InvalidArgument, match="invalid device cgroup rule"):
-            limits_v1.device_line(bad)
+            devices.line(bad)
         with pytest.raises(InvalidArgument, match="invalid device cgroup rule"):
             device_program.policy([bad])
     with pytest.raises(InvalidArgument, match="invalid device number"):

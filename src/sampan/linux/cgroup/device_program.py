@@ -32,7 +32,8 @@ BPF_CGROUP_DEVICE = 6
 BPF_F_ALLOW_MULTI = 2
 BPF_F_REPLACE = 4
 
-_ACCESS = {"m": 1, "r": 2, "w": 4}
+ACCESS = {"m": 1, "r": 2, "w": 4}
+"""The kernel's bits of mknod(2), reading and writing."""
 _TYPE = {"b": 1, "c": 2}
 _ALL = 7
 
@@ -83,11 +84,11 @@ def policy(rules: Sequence[DeviceCgroup]) -> Policy:
             allow = rule.allow
             exemptions.clear()
             continue
-        if rule.type not in _TYPE or not rule.access or set(rule.access) - set(_ACCESS):
+        if rule.type not in _TYPE or not rule.access or set(rule.access) - set(ACCESS):
             raise InvalidArgument(f"invalid device cgroup rule: {rule.type} {rule.major}:{rule.minor} {rule.access}")
         access = 0
         for letter in rule.access:
-            access |= _ACCESS[letter]
+            access |= ACCESS[letter]
         if max(rule.major or 0, rule.minor or 0) > _MAX_NUMBER:
             raise InvalidArgument(f"invalid device number {rule.major}:{rule.minor}")
         key = (rule.type, _number(rule.major), _number(rule.minor))

@@ -89,14 +89,25 @@ class Group:
         refuses, with the file and the value (a memory limit below what is in use, say).
         """
         if self.host.mode == "v2":
+            self._enable_rare(resources)
             return limits_v2.apply(self._directories[UNIFIED], resources)
         warnings = limits_v1.apply(self._directories, resources)
         sizes = [limit for limit in resources.hugepage_limits if limit.limit >= 0]
         if sizes and "hugetlb" not in self._directories:
             warnings += self._apply_hugetlb_unified(resources)
         if resources.unified:
-            raise Unsupported("unified cgroup settings need a host with cgroup v2 only")
+            name = next(iter(resources.unified))
+            raise Unsupported(f"unified cgroup setting {name} needs cgroup v2, this host has {self.host.mode}")
         return warnings
+
+    def _enable_rare(self, resources: Resources) -> None:
+        """Controllers that are enabled only when somebody asks for them, because each costs every group something."""
+        directory = self._directories[UNIFIED]
+        if resources.rdma and not controlfile.exists(directory, "rdma.max"):
+            cgroupfs.enable(self.host, self.path, ["rdma"])
+        sizes = [limit.page_size for limit in resources.hugepage_limits if limit.limit >= 0]
+        if sizes and not controlfile.exists(directory, f"hugetlb.{sizes[0]}.max"):
+            cgroupfs.enable(self.host, self.path, ["hugetlb"])
 
     def _apply_hugetlb_unified(self, resources: Resources) -> list[str]:
         """A hybrid host may have its hugetlb controller on v2: enabled there only when somebody asks for it."""

@@ -8,7 +8,7 @@ from sampan.errors import Unsupported
 from sampan.lean.structs import Struct
 from sampan.linux.cgroup import controlfile
 
-V1_CONTROLLERS = ("cpu", "cpuacct", "cpuset", "memory", "pids", "devices", "freezer", "blkio", "hugetlb")
+V1_CONTROLLERS = ("cpu", "cpuacct", "cpuset", "memory", "pids", "devices", "freezer", "blkio", "hugetlb", "rdma")
 """The v1 controllers that a container's group uses, where mounted."""
 
 V2_CONTROLLERS = ("cpu", "cpuset", "io", "memory", "pids", "hugetlb")

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import errno
+import os
 
 from sampan.errors import InvalidArgument, Unsupported
-from sampan.linux.cgroup import controlfile
+from sampan.linux.cgroup import controlfile, devices
 from sampan.linux.cgroup.controlfile import set_value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sampan.oci.runtime import CPU, BlockIO, DeviceCgroup, HugepageLimit, Memory, Resources, ThrottleDevice
+    from sampan.oci.runtime import CPU, BlockIO, HugepageLimit, Memory, Rdma, Resources, ThrottleDevice
 
 NO_SWAP_LIMIT = (
     "Your kernel does not support swap limit capabilities or the cgroup is not mounted. Memory limited without swap."
@@ -33,17 +34,21 @@ NO_SHARES = "Your kernel does not support CPU shares or the cgroup is not mounte
 NO_CPUSET = "Your kernel does not support cpuset or the cgroup is not mounted. Cpuset discarded."
 NO_PIDS = "Your kernel does not support PIDs limit capabilities or the cgroup is not mounted. PIDs limit discarded."
 NO_BLKIO = "Your kernel does not support Block I/O limits or the cgroup is not mounted. Limits discarded."
+NO_RDMA = "Your kernel does not support RDMA limits or the cgroup is not mounted. Limits discarded."
+NO_LEAF_WEIGHT = "Your kernel does not support Block I/O leaf_weight. Leaf weight discarded."
 NO_WEIGHT = "Your kernel does not support Block I/O weight or the cgroup is not mounted. Weight discarded."
 NO_WEIGHT_DEVICE = (
     "Your kernel does not support Block I/O weight_device or the cgroup is not mounted. Weight-device discarded."
 )
+
+_RDMA_MAX = (1 << 32) - 1
 
 
 def apply(directories: Mapping[str, str], resources: Resources) -> list[str]:
     """Write what `resources` names into a group's v1 directories. Returns warnings for what is not there."""
     warnings: list[str] = []
     if resources.devices and "devices" in directories:
-        apply_devices(directories["devices"], resources.devices)
+        devices.apply(directories["devices"], resources.devices)
     if (memory := resources.memory) is not None:
         warnings += apply_memory(directories["memory"], memory) if "memory" in directories else [NO_MEMORY]
     if (cpu := resources.cpu) is not None:
@@ -60,6 +65,8 @@ def apply(directories: Mapping[str, str], resources: Resources) -> list[str]:
         warnings += apply_blkio(directories["blkio"], block_io) if "blkio" in directories else [NO_BLKIO]
     if "hugetlb" in directories:
         apply_hugetlb(directories["hugetlb"], resources.hugepage_limits)
+    if resources.rdma:
+        warnings += apply_rdma(directories["rdma"], resources.rdma) if "rdma" in directories else [NO_RDMA]
     return warnings
 
 
@@ -136,7 +143,7 @@ def _set_swap(directory: str, swap: int, warnings: list[str]) -> bool:
     return True
 
 
-def _set_or_warn(directory: str, name: str, value: int, warning: str, warnings: list[str]) -> None:
+def _set_or_warn(directory: str, name: str, value: int | str, warning: str, warnings: list[str]) -> None:
     try:
         set_value(directory, name, value)
     except Unsupported:
@@ -144,18 +151,19 @@ def _set_or_warn(directory: str, name: str, value: int, warning: str, warnings: 
 
 
 def apply_cpu(directory: str, cpu: CPU) -> list[str]:
-    """cpu.shares, CFS bandwidth (µs), real-time bandwidth (µs)."""
+    """cpu.shares, CFS bandwidth (µs), real-time bandwidth (µs). 0 is "not given", as for runc."""
     warnings: list[str] = []
     if cpu.idle is not None:
         set_value(directory, "cpu.idle", cpu.idle)
-    if cpu.shares is not None and not cpu.idle:
+    if cpu.shares and not cpu.idle:
+        check_shares(cpu.shares)
         _set_or_warn(directory, "cpu.shares", cpu.shares, NO_SHARES, warnings)
     bandwidth = []
     if cpu.burst is not None:
         bandwidth.append(("cpu.cfs_burst_us", cpu.burst))
-    if cpu.period is not None:
+    if cpu.period:
         bandwidth.append(("cpu.cfs_period_us", cpu.period))
-    if cpu.quota is not None:
+    if cpu.quota:
         bandwidth.append(("cpu.cfs_quota_us", cpu.quota))
     if bandwidth:
         try:
@@ -163,12 +171,42 @@ def apply_cpu(directory: str, cpu: CPU) -> list[str]:
         except Unsupported:
             warnings.append(NO_CFS)
     realtime = []
-    if cpu.realtime_period is not None:
+    if cpu.realtime_period:
         realtime.append(("cpu.rt_period_us", cpu.realtime_period))
-    if cpu.realtime_runtime is not None:
+    if cpu.realtime_runtime:
         realtime.append(("cpu.rt_runtime_us", cpu.realtime_runtime))
-    set_in_any_order(directory, realtime)
+    if realtime:
+        _apply_realtime(directory, realtime)
     return warnings
+
+
+def check_shares(shares: int) -> None:
+    """The kernel bends what is out of range without a word. Raises InvalidArgument, in runc's words."""
+    if shares < 2:
+        raise InvalidArgument("the minimum allowed cpu-shares is 2")
+    if shares > 262144:
+        raise InvalidArgument("the maximum allowed cpu-shares is 262144")
+
+
+def _apply_realtime(directory: str, values: list[tuple[str, int]]) -> None:
+    """A group's real-time budget comes out of that of the group above, and a new group has none: so groups above that
+    never were given one get the same, from the top down.
+    """
+    try:
+        set_in_any_order(directory, values)
+        return
+    except InvalidArgument:
+        above = []
+        parent = os.path.dirname(directory)
+        while not os.path.ismount(parent):
+            above.append(parent)
+            parent = os.path.dirname(parent)
+        empty = [group for group in reversed(above) if controlfile.read_int(group, "cpu.rt_runtime_us") == 0]
+        if not empty:
+            raise
+    for group in empty:
+        set_in_any_order(group, values)
+    set_in_any_order(directory, values)
 
 
 def _without_cpu(cpu: CPU) -> list[str]:
@@ -206,12 +244,16 @@ def apply_blkio(directory: str, block_io: BlockIO) -> list[str]:
     prefix = "blkio.bfq" if controlfile.exists(directory, "blkio.bfq.weight") else "blkio"
     if block_io.weight:
         _set_or_warn(directory, f"{prefix}.weight", block_io.weight, NO_WEIGHT, warnings)
+    if block_io.leaf_weight:  # went with the CFQ scheduler, Linux 5.0
+        _set_or_warn(directory, "blkio.leaf_weight", block_io.leaf_weight, NO_LEAF_WEIGHT, warnings)
     for device in block_io.weight_device:
-        if device.weight is not None:
-            try:
-                set_value(directory, f"{prefix}.weight_device", f"{device.major}:{device.minor} {device.weight}")
-            except Unsupported:
-                warnings.append(NO_WEIGHT_DEVICE)
+        numbers = f"{device.major}:{device.minor}"
+        if device.weight:
+            line = f"{numbers} {device.weight}"
+            _set_or_warn(directory, f"{prefix}.weight_device", line, NO_WEIGHT_DEVICE, warnings)
+        if device.leaf_weight:
+            line = f"{numbers} {device.leaf_weight}"
+            _set_or_warn(directory, "blkio.leaf_weight_device", line, NO_LEAF_WEIGHT, warnings)
     _throttle(directory, "blkio.throttle.read_bps_device", block_io.throttle_read_bps_device)
     _throttle(directory, "blkio.throttle.write_bps_device", block_io.throttle_write_bps_device)
     _throttle(directory, "blkio.throttle.read_iops_device", block_io.throttle_read_iops_device)
@@ -239,24 +281,16 @@ def check_page_size(size: str) -> None:
         raise InvalidArgument(f"invalid huge page size: {size!r}")
 
 
-def apply_devices(directory: str, rules: list[DeviceCgroup]) -> None:
-    """devices.allow and devices.deny, in order; the kernel's rules start as the parent's, so the first denies all."""
-    start = 0
-    while start < len(rules):  # each run of equal kind costs one open
-        end = start
-        while end < len(rules) and rules[end].allow == rules[start].allow:
-            end += 1
-        name = "devices.allow" if rules[start].allow else "devices.deny"
-        controlfile.write_all(directory, name, [device_line(rule) for rule in rules[start:end]])
-        start = end
-
-
-def device_line(rule: DeviceCgroup) -> str:
-    """A rule as the devices controller reads it: "c 1:3 rwm", "b *:* m", "a"."""
-    if rule.type in ("a", ""):
-        return "a"
-    if rule.type not in ("b", "c") or not rule.access or set(rule.access) - set("rwm"):
-        raise InvalidArgument(f"invalid device cgroup rule: {rule.type} {rule.major}:{rule.minor} {rule.access}")
-    major = "*" if rule.major is None or rule.major < 0 else rule.major
-    minor = "*" if rule.minor is None or rule.minor < 0 else rule.minor
-    return f"{rule.type} {major}:{minor} {rule.access}"
+def apply_rdma(directory: str, limits: Mapping[str, Rdma]) -> list[str]:
+    """rdma.max, the same file in v1 and v2: "mlx4_0 hca_handle=2 hca_object=max". None leaves a limit as it is."""
+    for device, limit in limits.items():
+        if not device or any(character.isspace() for character in device):
+            raise InvalidArgument(f"invalid RDMA device name: {device!r}")
+        pairs = [
+            f"{key}={'max' if value == _RDMA_MAX else value}"
+            for key, value in (("hca_handle", limit.hca_handles), ("hca_object", limit.hca_objects))
+            if value is not None
+        ]
+        if pairs:
+            set_value(directory, "rdma.max", " ".join([device, *pairs]))
+    return []

@@ -13,20 +13,29 @@ from sampan.linux.cgroup.limits_v1 import (
     NO_BLKIO,
     NO_CFS,
     NO_CPUSET,
+    NO_KERNEL_MEMORY,
+    NO_LEAF_WEIGHT,
     NO_MEMORY,
     NO_OOM_KILL_DISABLE,
     NO_PIDS,
+    NO_RDMA,
     NO_SHARES,
     NO_SWAP_LIMIT,
     NO_SWAPPINESS,
     NO_WEIGHT,
     NO_WEIGHT_DEVICE,
+    apply_rdma,
     check_page_size,
+    check_shares,
 )
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sampan.oci.runtime import CPU, BlockIO, HugepageLimit, Memory, Resources, ThrottleDevice
+
+_HARMLESS = ("cgroup.max.depth", "cgroup.max.descendants", "cgroup.pressure")
 
 
 def apply(directory: str, resources: Resources) -> list[str]:
@@ -49,9 +58,9 @@ def apply(directory: str, resources: Resources) -> list[str]:
     if (block_io := resources.block_io) is not None:
         warnings += _guarded(directory, "io.stat", NO_BLKIO) or apply_io(directory, block_io)
     apply_hugetlb(directory, resources.hugepage_limits)
-    for name, value in resources.unified.items():
-        check_unified_name(name)
-        set_value(directory, name, value)
+    if resources.rdma:
+        warnings += _guarded(directory, "rdma.max", NO_RDMA) or apply_rdma(directory, resources.rdma)
+    apply_unified(directory, resources.unified)
     return warnings
 
 
@@ -59,8 +68,29 @@ def _guarded(directory: str, name: str, warning: str) -> list[str]:
     return [] if controlfile.exists(directory, name) else [warning]
 
 
+def apply_unified(directory: str, settings: Mapping[str, str]) -> None:
+    """Control files by name; each line of a value is a write of its own, as io.max wants it.
+
+    Raises InvalidArgument for a name that is none, Unsupported for a file that this kernel, or this group, lacks.
+    """
+    for name in settings:
+        check_unified_name(name)
+    for name, value in settings.items():
+        if not controlfile.exists(directory, name):
+            controller = name.partition(".")[0]
+            raise Unsupported(
+                f"unified resource {name!r} cannot be set: {directory}/{name} does not exist, "
+                f"so this kernel lacks it or the {controller} controller is not available here"
+            )
+        controlfile.write_all(directory, name, value.rstrip("\n").split("\n"))
+
+
 def check_unified_name(name: str) -> None:
-    """A key of `unified` names a control file: "memory.high". Raises InvalidArgument for anything like a path."""
+    """A key of `unified` names a control file: "memory.high". Raises InvalidArgument for anything like a path, and for
+    the files that make a group what it is (its processes, its kind).
+    """
+    if name in _HARMLESS:
+        return
     if "/" in name or "\0" in name or "." not in name.strip(".") or name.startswith("cgroup."):
         raise InvalidArgument(f"invalid unified cgroup setting: {name!r}")
 
@@ -72,7 +102,9 @@ def apply_memory(directory: str, memory: Memory) -> list[str]:
     if memory.limit == -1 and swap is None:
         swap = -1
     if memory.limit is not None:
-        _set_limit(directory, memory.limit)
+        if memory.check_before_update is not False:
+            _check_usage(directory, memory.limit)
+        set_value(directory, "memory.max", "max" if memory.limit < 0 else memory.limit)
     if swap is not None:
         value = _swap_alone(directory, memory.limit, swap)
         try:
@@ -82,6 +114,8 @@ def apply_memory(directory: str, memory: Memory) -> list[str]:
                 warnings.append(NO_SWAP_LIMIT)
     if memory.reservation is not None:
         set_value(directory, "memory.low", "max" if memory.reservation < 0 else memory.reservation)
+    if memory.kernel is not None or memory.kernel_tcp is not None:
+        warnings.append(NO_KERNEL_MEMORY)
     if memory.swappiness is not None:
         warnings.append(NO_SWAPPINESS)
     if memory.disable_oom_killer:
@@ -89,17 +123,20 @@ def apply_memory(directory: str, memory: Memory) -> list[str]:
     return warnings
 
 
-def _set_limit(directory: str, limit: int) -> None:
-    """v1 refuses a limit below what is in use; v2 would kill. So what can be reclaimed is, and the rest refuses."""
-    if limit >= 0:
+def _check_usage(directory: str, limit: int) -> None:
+    """v1 refuses a limit below what is in use; v2 would kill. So what can be reclaimed is, and the rest refuses.
+
+    That is what `checkBeforeUpdate` asks for; here it goes without saying, and only `false` turns it off.
+    """
+    if limit < 0:
+        return
+    usage = controlfile.read_int(directory, "memory.current") or 0
+    if usage > limit:
+        _reclaim(directory, usage - limit)
         usage = controlfile.read_int(directory, "memory.current") or 0
-        if usage > limit:
-            _reclaim(directory, usage - limit)
-            usage = controlfile.read_int(directory, "memory.current") or 0
-        if usage > limit:
-            peak = _peak(directory)
-            raise InvalidArgument(f"unable to set memory limit to {limit} (current usage: {usage}, peak usage: {peak})")
-    set_value(directory, "memory.max", "max" if limit < 0 else limit)
+    if usage > limit:
+        peak = _peak(directory)
+        raise InvalidArgument(f"unable to set memory limit to {limit} (current usage: {usage}, peak usage: {peak})")
 
 
 def _reclaim(directory: str, size: int) -> None:
@@ -135,11 +172,12 @@ def apply_cpu(directory: str, cpu: CPU) -> list[str]:
     if cpu.idle is not None:
         set_value(directory, "cpu.idle", cpu.idle)
     if cpu.shares and not cpu.idle:
+        check_shares(cpu.shares)
         try:
             set_value(directory, "cpu.weight", weight_of_shares(cpu.shares))
         except Unsupported:
             warnings.append(NO_SHARES)
-    if cpu.quota is not None or cpu.period is not None:
+    if cpu.quota or cpu.period:
         try:
             _set_bandwidth(directory, cpu)
         except (Unsupported, FileNotFoundError):
@@ -153,7 +191,7 @@ def apply_cpu(directory: str, cpu: CPU) -> list[str]:
 
 def _set_bandwidth(directory: str, cpu: CPU) -> None:
     quota, period = controlfile.read(directory, "cpu.max").split()
-    if cpu.quota is not None:
+    if cpu.quota:
         quota = str(cpu.quota) if cpu.quota > 0 else "max"
     if cpu.period:
         period = str(cpu.period)
@@ -202,12 +240,15 @@ def apply_io(directory: str, block_io: BlockIO) -> list[str]:
         except Unsupported:
             warnings.append(NO_WEIGHT)
     for device in block_io.weight_device:
-        if device.weight is None:
+        if not device.weight:
             continue
+        value = device.weight if bfq else weight_of_blkio(device.weight)
         try:
-            set_value(directory, "io.bfq.weight", f"{device.major}:{device.minor} {device.weight}")
+            set_value(directory, "io.bfq.weight" if bfq else "io.weight", f"{device.major}:{device.minor} {value}")
         except Unsupported:
             warnings.append(NO_WEIGHT_DEVICE)
+    if block_io.leaf_weight or any(device.leaf_weight for device in block_io.weight_device):
+        warnings.append(NO_LEAF_WEIGHT)
     _throttle(directory, "rbps", block_io.throttle_read_bps_device)
     _throttle(directory, "wbps", block_io.throttle_write_bps_device)
     _throttle(directory, "riops", block_io.throttle_read_iops_device)
