@@ -122,3 +122,10 @@ def root_propagation(name: str) -> int:
     if plain not in _PROPAGATION:
         raise ValueError(f"rootfsPropagation {name!r} is none of shared, slave, private, unbindable")
     return _PROPAGATION[plain] | (mount.MS_REC if plain != name else 0)
+
+
+def known() -> list[str]:
+    """Every option that is not left to a file system, sorted: for features.md, "mountOptions"."""
+    own = {*_ATTRIBUTES, *_PROPAGATION, *_SUPERBLOCK, *_WITHOUT_MEANING}
+    recursive = {f"r{name}" for name in (*_ATTRIBUTES, *_PROPAGATION)}
+    return sorted({*own, *recursive, "bind", "rbind", "idmap", "ridmap", "remount", "tmpcopyup"})

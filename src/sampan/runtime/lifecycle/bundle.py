@@ -124,6 +124,7 @@ def check_process(process: oci.Process) -> None:
     if not process.cwd.startswith("/"):
         raise InvalidArgument(f"Cwd must be an absolute path, not {process.cwd!r}")
     user = process.user
+    user.username, user.additional_groups = "", []  # on Linux the numbers decide; names are our own engine's
     for number in (user.uid, user.gid, *user.additional_gids):
         if not 0 <= number <= _MAX_ID:
             raise InvalidArgument(f"user id or group id {number} is out of range: ids go from 0 to {_MAX_ID}")
