@@ -47,12 +47,13 @@ class OomEvents:
         else:
             self.fd = _register(self._directory, "memory.oom_control", "")
         self._seen = self._count() or 0
+        self._lived = self._v2 and not self._is_empty()
 
     def take(self) -> int | None:
-        """How many more times since the last call memory ran out: v2, processes killed; v1, processes killed or stopped.
+        """How many more times memory ran out since the last call: processes killed, on v1 also processes stopped.
 
-        0: something else happened. None: the group is gone, or on v2 has no process left; nothing more will come. Never
-        blocks.
+        0: something else happened. None: the group is gone, or on v2 its last process is; nothing more will come.
+        Never blocks.
         """
         woken = self._clear()
         count = self._count()
@@ -61,7 +62,9 @@ class OomEvents:
         if not self._v2:
             return woken
         new, self._seen = count - self._seen, count
-        return None if new == 0 and self._is_empty() else new
+        empty = self._is_empty()
+        ended, self._lived = empty and self._lived, self._lived or not empty
+        return None if new == 0 and ended else new
 
     def wait(self, timeout: float | None = None) -> int | None:
         """`take` once it has news: see there. 0 when `timeout` seconds passed without."""

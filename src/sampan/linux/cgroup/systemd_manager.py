@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from sampan.linux.cgroup.unit_properties import Property
 
 _PATIENCE = 30.0
-_LARGEST_LINE = 4096
+_LARGEST_ANSWER = 4096
 
 _SYSTEMD = "org.freedesktop.systemd1"
 _MANAGER = DBusAddress("/org/freedesktop/systemd1", _SYSTEMD, f"{_SYSTEMD}.Manager")
@@ -175,27 +175,21 @@ class Manager:
     def _authenticate(self) -> None:
         """SASL EXTERNAL: the other side takes our id from the socket.
 
-        Inside a user namespace our own idea of it is another, so it is not named there.
+        Inside a user namespace our own idea of it is another, so it is not named there. All lines go in one write, as
+        sd-bus itself does it: a message that reaches systemd together with BEGIN waits there for the next one.
         """
         if delegation.in_initial_namespace():
-            self._send(b"\0AUTH EXTERNAL " + str(os.geteuid()).encode().hex().encode() + b"\r\n")
+            ours = b"\0AUTH EXTERNAL " + str(os.geteuid()).encode().hex().encode() + b"\r\nBEGIN\r\n"
         else:
-            self._send(b"\0AUTH EXTERNAL\r\n")
-        answer = self._line()
-        if answer == b"DATA":
-            self._send(b"DATA\r\n")
-            answer = self._line()
-        if not answer.startswith(b"OK"):
-            raise Forbidden(f"systemd's D-Bus socket refuses us: {answer.decode(errors='replace')}")
-        self._send(b"BEGIN\r\n")
-
-    def _line(self) -> bytes:
-        line = b""
-        while not line.endswith(b"\r\n"):
-            line += self._read()
-            if len(line) > _LARGEST_LINE:
+            ours = b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n"
+        self._send(ours)
+        said = b""
+        while not said.endswith(b"\r\n") or said == b"DATA\r\n":
+            said += self._read()
+            if len(said) > _LARGEST_ANSWER:
                 raise Internal("systemd's D-Bus socket does not speak D-Bus")
-        return line.strip()
+        if not said.removeprefix(b"DATA\r\n").startswith(b"OK"):
+            raise Forbidden(f"systemd's D-Bus socket refuses us: {said.decode(errors='replace').strip()}")
 
 
 def _failed(method: str, body: tuple[object, ...], message: Message) -> SampanError:
