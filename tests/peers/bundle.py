@@ -50,8 +50,8 @@ show keys; cat /proc/keys
 show dev; find /dev -exec stat -c '%n|%F|%t:%T|%a|%u:%g' {{}} +
 show links; find /dev -type l | while read -r l; do echo "$l $(readlink $l)"; done
 show watched; for f in {WATCHED}; do
-    r=-; w=-; [ -r $f ] && r=r; [ -w $f ] && w=w; k=$(stat -c '%F %a' $f 2>/dev/null) || k=absent
-    echo "$f $r$w $k"
+    r=-; [ -r $f ] && r=r; w=$(touch -c $f 2>&1) && w=w || w=${{w##*: }}; k=$(stat -c '%F %a' $f 2>&1) || k=absent
+    echo "$f $r, $w, $k"
 done
 show kernel; for f in msgmax shmmax; do echo "$f $(cat /proc/sys/kernel/$f)"; done
 show ports; cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/net/ipv4/ping_group_range 2>/dev/null

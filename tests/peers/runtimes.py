@@ -52,7 +52,9 @@ class Runtime:
 
     def __call__(self, *arguments: str, check: bool = True, **how: Any) -> Ended:
         """Run it; `how` goes to subprocess.run. With `check` it must succeed."""
-        how = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **how}
+        how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **how}
+        if "stdin" not in how:
+            how |= {"input": ""}  # not /dev/null: crun gives its standard input to the container's user
         done = subprocess.run(self.line(*arguments), text=True, timeout=PATIENCE, check=False, **how)
         ended = Ended(done.returncode, done.stdout or "", done.stderr or "")
         if check and ended.code:

@@ -70,16 +70,17 @@ def view(text: str, namespaces: Mapping[str, str] = {}) -> View:
 
 
 def mounts(mountinfo: list[str]) -> View:
-    """By target; several on one target in the order they were made."""
+    """By target, the propagation apart; several on one target in the order they were made."""
     found: dict[str, list[str]] = {}
     for line in mountinfo:
         left, _, right = line.partition(" - ")
         _, _, _, root, target, options, *propagation = left.split()
         fstype, source, superblock = right.split(" ", 2)
         kinds = " ".join(part.partition(":")[0] for part in propagation)
-        text = f"{fstype} {source} {_plain(root)} {_sorted(options)} [{kinds}] {_sorted(superblock)}"
-        found.setdefault(_plain(target), []).append(text)
-    return {f"mount {target}": "\n".join(texts) for target, texts in found.items()}
+        text = f"{fstype} {source} {_plain(root)} {_sorted(options)}, {_sorted(superblock)}"
+        found.setdefault(f"mount {_plain(target)}", []).append(text)
+        found.setdefault(f"propagation {_plain(target)}", []).append(kinds or "private")
+    return {name: "\n".join(texts) for name, texts in found.items()}
 
 
 def differences(one: View, other: View) -> dict[str, tuple[str, str]]:

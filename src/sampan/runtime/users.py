@@ -25,7 +25,9 @@ MAX_FILE = 10 << 20
 
 @dataclass(frozen=True)
 class Identity:
-    """`groups` are the supplementary ones, with the primary among them. `home` is a path inside, "/" if unknown."""
+    """`groups` are the supplementary ones, with the primary among them if a name was looked up. `home` is a path
+    inside, "/" if unknown.
+    """
 
     uid: int
     gid: int
@@ -63,7 +65,7 @@ def by_ids(user: oci.User, root: int) -> Identity:
         home = next((entry[5] for entry in _entries(root, "/etc/passwd", 7) if entry[2] == str(user.uid)), "")
     except OSError:  # a FIFO, a device, a giant: no reason not to start what gave its ids as numbers
         home = ""
-    return Identity(user.uid, user.gid, _with_primary(user.gid, user.additional_gids), home or "/")
+    return Identity(user.uid, user.gid, tuple(dict.fromkeys(user.additional_gids)), home or "/")
 
 
 def parse_ids(text: str) -> tuple[int, int | None]:

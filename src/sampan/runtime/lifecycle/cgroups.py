@@ -6,7 +6,7 @@ import os
 
 from sampan.errors import InvalidArgument, SampanError, Unsupported
 from sampan.linux import cgroup
-from sampan.linux.cgroup import Group, Host, cgroupfs
+from sampan.linux.cgroup import Group, Host, cgroupfs, devices
 from sampan.oci import runtime as oci
 
 TYPE_CHECKING = False
@@ -49,7 +49,7 @@ def make(record: Record, resources: oci.Resources | None, rootless: bool) -> tup
             return None, [f"no cgroup was made, so no limit holds: {error} (delegate one: systemd-run --user --scope)"]
         raise
     try:
-        return group, group.apply(resources) if resources is not None else []
+        return group, group.apply(_limits(resources, rootless))
     except BaseException:
         group.remove()
         raise
@@ -60,7 +60,14 @@ def make_scope(record: Record, pid: int, resources: oci.Resources | None) -> Gro
     from sampan.linux.cgroup import systemd
 
     assert record.host is not None
-    return systemd.create(record.host, record.cgroups_path, pid, resources)
+    return systemd.create(record.host, record.cgroups_path, pid, _limits(resources, rootless=False))
+
+
+def _limits(resources: oci.Resources | None, rootless: bool) -> oci.Resources:
+    """The spec's, with the device rules complete. An ordinary user may not say who uses devices (EPERM)."""
+    wanted = resources if resources is not None else oci.Resources()
+    wanted.devices = [] if rootless else devices.complete(oci.DeviceCgroup, wanted.devices)
+    return wanted
 
 
 def directories(record: Record) -> dict[str, str]:
