@@ -70,7 +70,7 @@ def test_host_config_is_completed() -> None:
 
 
 @pytest.mark.parametrize("given", [
-    [], {"Memory": "1"}, {"Binds": "x"}, {"PortBindings": {"80/tcp": {}}}, {"Runtime": "kata"}, {"Ulimits": [1]},
+    [], {"Memory": "1"}, {"Binds": "x"}, {"PortBindings": {"80/tcp": {}}}, {"Ulimits": [1]},
     {"LogConfig": {"Type": "syslog"}}, {"LogConfig": {"Config": {"max-size": "x"}}}, {"Links": ["a:b"]},
     {"LogConfig": {"Config": {"max-file": "0"}}}, {"LogConfig": {"Config": {"nosuch": "1"}}},
 ])

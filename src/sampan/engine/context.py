@@ -12,6 +12,7 @@ from sampan.engine.index import Index
 from sampan.engine.networks import Networks
 from sampan.engine.options import Options
 from sampan.engine.record import Record
+from sampan.engine.runtimes import Runtimes
 from sampan.engine.spec import Facts
 from sampan.engine.state import State
 from sampan.engine.trash import Trash
@@ -42,6 +43,7 @@ class Context:
     cgroups: Host
     facts: Facts
     seccomp: seccomp_cache.Cache
+    runtimes: Runtimes
 
     def save(self, container: Container) -> None:
         """Make the record as it is now survive this engine. Raises OutOfSpace."""

@@ -33,6 +33,7 @@ async def create(
     image = ctx.store.resolve(_image_named(said))
     config = settings.merge(said, image.config.config)
     host_config = hostconfig.host_config(body.get("HostConfig"))
+    host_config["Runtime"] = ctx.runtimes.name(host_config["Runtime"])
     warnings = limits.check(host_config)
     networks = check_network(host_config, body.get("NetworkingConfig"))
     if host_config["CgroupParent"]:

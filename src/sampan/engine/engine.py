@@ -21,6 +21,7 @@ from sampan.engine.lifetime import Lifetime
 from sampan.engine.networks import Networks
 from sampan.engine.options import Options
 from sampan.engine.recovery import Recovery
+from sampan.engine.runtimes import Runtimes
 from sampan.engine.spec import facts
 from sampan.engine.state import State
 from sampan.engine.step_runner import StepRunner
@@ -32,6 +33,7 @@ from sampan.image.store import Store
 from sampan.jobs.client import ForkServer
 from sampan.linux import cgroup, seccomp_cache
 from sampan.network.bridge import BridgeNetwork
+from sampan.shim.external.hierarchies import remove_empty
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +69,7 @@ class Engine:
             volumes=self.volumes, networks=self.networks, trash=trash, cgroups=cgroups,
             berths=Berths(str(options.berths), self.worker),
             facts=facts.read(cgroups), seccomp=seccomp_cache.Cache(str(options.data_root / "seccomp")),
+            runtimes=Runtimes(options.runtimes, options.default_runtime),
         )
         table = ExecTable(ctx)
         self._life = Lifetime(ctx, table)
@@ -78,7 +81,7 @@ class Engine:
         self.builds = Builds(builder, self.images, self.events)
         self.system = System(
             options, self.state, index, self.events, ctx.cgroups, self.containers, self.images, self.volumes,
-            self.builds,
+            self.builds, ctx.runtimes,
         )
 
     async def start(self) -> None:
@@ -132,6 +135,7 @@ class Engine:
         self.worker.close()
         if not running:
             cgroup.prune(self.context.cgroups, self.options.cgroup_parent)
+            remove_empty(self.options.cgroup_parent)  # other runtimes make it in every hierarchy
         for fd in self._claimed:  # only now: nobody may take what we are about to remove
             os.close(fd)
         self.state.close()

@@ -165,7 +165,7 @@ _DEFAULTS: dict[str, Any] = {
     "DnsOptions": [], "DnsSearch": [], "ExtraHosts": None, "GroupAdd": None, "IpcMode": "private", "Cgroup": "",
     "Links": None, "OomScoreAdj": 0, "PidMode": "", "Privileged": False, "PublishAllPorts": False,
     "ReadonlyRootfs": False, "SecurityOpt": None, "UTSMode": "", "UsernsMode": "", "ShmSize": SHM_SIZE,
-    "Runtime": "sampan", "Isolation": "", "CpuShares": 0, "Memory": 0, "NanoCpus": 0, "CgroupParent": "",
+    "Runtime": "", "Isolation": "", "CpuShares": 0, "Memory": 0, "NanoCpus": 0, "CgroupParent": "",
     "BlkioWeight": 0, "BlkioWeightDevice": [], "BlkioDeviceReadBps": [], "BlkioDeviceWriteBps": [],
     "BlkioDeviceReadIOps": [], "BlkioDeviceWriteIOps": [], "CpuPeriod": 0, "CpuQuota": 0, "CpuRealtimePeriod": 0,
     "CpuRealtimeRuntime": 0, "CpusetCpus": "", "CpusetMems": "", "Devices": [], "DeviceCgroupRules": None,
@@ -175,12 +175,13 @@ _DEFAULTS: dict[str, Any] = {
 }
 """Docker's defaults, in the order of its inspect. Members without one here appear only when they were given."""
 
-_RUNTIMES = ("", "sampan", "runc", "io.containerd.runc.v2")
 _NOT_YET = ("Links", "DeviceRequests", "StorageOpt")
 
 
 def host_config(given: Any) -> dict[str, Any]:
-    """The HostConfig that is kept and inspected. Raises InvalidArgument, with the member's name."""
+    """The HostConfig that is kept and inspected, but for the runtime's name (runtimes.py). Raises InvalidArgument, with
+    the member's name.
+    """
     said: dict[str, Any] = dict(convert(given if given is not None else {}, HostConfig, "HostConfig"))
     kept: dict[str, Any] = {
         name: value.copy() if isinstance(value, list | dict) else value for name, value in _DEFAULTS.items()
@@ -194,9 +195,6 @@ def host_config(given: Any) -> dict[str, Any]:
     kept["NetworkMode"] = kept["NetworkMode"] or "default"
     kept["CgroupnsMode"] = kept.get("CgroupnsMode") or "private"
     kept["PidsLimit"] = kept["PidsLimit"] if (kept["PidsLimit"] or 0) > 0 else None
-    if kept["Runtime"] not in _RUNTIMES:
-        raise InvalidArgument(f"unknown or invalid runtime name: {kept['Runtime']}")
-    kept["Runtime"] = "sampan"
     if kept["Isolation"] not in ("", "default"):
         raise InvalidArgument(f"invalid isolation '{kept['Isolation'][:100]}' on linux")
     for name in _NOT_YET:

@@ -111,7 +111,7 @@ class Lifetime:
         for client in container.take_early():
             client.sock.close()
         if record.starting and not isinstance(error, StartFailed):  # StartFailed: the shim has undone its part
-            await asyncio.to_thread(remains.end, self._ctx.cgroups, self._ctx.cgroup_path(container.record))
+            await asyncio.to_thread(remains.end_run, self._ctx, container.record)
         self._clear(container)
         networking.disconnect(self._ctx, record.endpoint, record.ports)
         record.endpoint, record.ports, record.starting = None, [], False
@@ -150,7 +150,7 @@ class Lifetime:
         end = remains.read_exit(ctx.run_directory(container.id))
         if end is None:
             log.warning("container %s: its shim was killed; ending what is left of it", container.name)
-            await asyncio.to_thread(remains.end, ctx.cgroups, ctx.cgroup_path(container.record))
+            await asyncio.to_thread(remains.end_run, ctx, container.record)
             end = remains.killed("the container's shim was killed, and the container with it")
             container.record.killed_by = SHIM_LOST
         if container.alive:

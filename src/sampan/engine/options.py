@@ -12,6 +12,7 @@ class Options:
     """`data_root` survives a reboot, `exec_root` (a tmpfs) does not. `bip` is the bridge's address, "172.30.0.1/16".
 
     `cgroup_parent` is the path below which containers get their groups. `pool_size`: network namespaces kept ready.
+    `runtimes`: further OCI runtimes, name → path; `default_runtime` is for containers that ask for none.
     """
 
     data_root: Path = Path("/var/lib/sampan")
@@ -23,6 +24,8 @@ class Options:
     pidfile: Path | None = None
     log_level: str = "info"
     pool_size: int = 4
+    runtimes: dict[str, str] = field(default_factory=dict)
+    default_runtime: str = "sampan"
 
     @cached_property
     def containers(self) -> Path:

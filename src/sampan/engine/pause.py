@@ -1,4 +1,6 @@
-"""Pause and unpause: the cgroup's freezer. It may take a while when a process is busy in the kernel: in a thread."""
+"""Pause and unpause: the cgroup's freezer (in a thread: it may take a while when a process is busy in the kernel), or
+what another runtime has for it.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ async def pause(ctx: Context, container: Container) -> None:
             raise Conflict(f"container {container.id} is not running")
         shim = container.shim
         try:
-            await asyncio.to_thread(_group(ctx, container).freeze)
+            await _freeze(ctx, container)
         except (SampanError, OSError) as error:
             if shim is None or shim.ended:
                 raise Conflict(f"container {container.id} is not running") from error
@@ -48,7 +50,7 @@ async def thaw_for_signal(ctx: Context, container: Container) -> None:
 async def _thaw(ctx: Context, container: Container) -> None:
     shim = container.shim
     try:
-        await asyncio.to_thread(_group(ctx, container).thaw)
+        await _unfreeze(ctx, container)
     except (SampanError, OSError):
         if shim is not None and not shim.ended:
             raise
@@ -57,6 +59,20 @@ async def _thaw(ctx: Context, container: Container) -> None:
     container.move(lifecycle.RUNNING)
     ctx.save(container)
     ctx.publish(container, "unpause")
+
+
+async def _freeze(ctx: Context, container: Container) -> None:
+    if container.record.runtime and container.shim is not None:
+        await container.shim.command("pause")
+    else:
+        await asyncio.to_thread(_group(ctx, container).freeze)
+
+
+async def _unfreeze(ctx: Context, container: Container) -> None:
+    if container.record.runtime and container.shim is not None:
+        await container.shim.command("resume")
+    else:
+        await asyncio.to_thread(_group(ctx, container).thaw)
 
 
 def _group(ctx: Context, container: Container) -> Group:

@@ -85,6 +85,7 @@ class Record(msgspec.Struct):
     cgroups: dict[str, str] = {}
     netns: str = ""  # the network namespace's inode, as in SandboxKey
     internal: bool = False  # a build step: not listed
+    runtime: str = ""  # the program of another OCI runtime, as it was at the last start
 
     @property
     def auto_remove(self) -> bool:

@@ -107,7 +107,7 @@ class Recovery:
         end = remains.read_exit(ctx.run_directory(container.id))
         if end is None:
             try:
-                await asyncio.to_thread(remains.end, ctx.cgroups, ctx.cgroup_path(container.record))
+                await asyncio.to_thread(remains.end_run, ctx, container.record)
             except SampanError as error:
                 log.error("container %s: %s", container.name, error)
         if not container.alive:

@@ -9,8 +9,12 @@ import time
 import msgspec
 
 from sampan.engine import timestamps
+from sampan.engine.context import Context
+from sampan.engine.record import Record
 from sampan.errors import NotFound
+from sampan.linux import paths
 from sampan.linux.cgroup import Group, Host
+from sampan.shim.external import forget
 from sampan.shim.messages import EXIT_FILE, Exit
 
 _MAX = 64 << 10
@@ -41,6 +45,16 @@ def end(host: Host, cgroup_path: str) -> None:
         group.remove()
 
 
+def end_run(ctx: Context, record: Record) -> None:
+    """All that a run has left, whoever was killed: processes, cgroup, what another runtime knows of it. Blocks.
+
+    Raises Unavailable for processes that do not end.
+    """
+    end(ctx.cgroups, ctx.cgroup_path(record))
+    if record.runtime:
+        forget.forget(record.runtime, ctx.run_directory(record.id), record.id, ctx.cgroup_path(record))
+
+
 def remove_directory(directory: str) -> None:
     """A run's directory or its files': a handful of names on a tmpfs. Nothing there is no error."""
     try:
@@ -48,7 +62,19 @@ def remove_directory(directory: str) -> None:
     except FileNotFoundError:
         return
     for name in names:
-        with contextlib.suppress(FileNotFoundError):
+        try:
             os.unlink(f"{directory}/{name}")
+        except IsADirectoryError:  # a bundle that another runtime's shim could not remove
+            _remove_tree(directory, name)
+        except FileNotFoundError:
+            continue
     with contextlib.suppress(FileNotFoundError):
         os.rmdir(directory)
+
+
+def _remove_tree(directory: str, name: str) -> None:
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        paths.remove_tree(fd, name)
+    finally:
+        os.close(fd)

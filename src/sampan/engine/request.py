@@ -12,9 +12,10 @@ import msgspec
 from sampan.engine import hostconfig, inspection, mounts, networking, spec
 from sampan.engine.context import Context
 from sampan.engine.record import Record
+from sampan.engine.spec import portable
 from sampan.oci.runtime import Seccomp
 from sampan.runtime.rootfs import Overlay
-from sampan.shim.messages import ExecRequest, Log, StartRequest
+from sampan.shim.messages import ExecRequest, Log, Runtime, StartRequest
 
 _JOINED = {"pid": "PidMode", "ipc": "IpcMode"}
 _LOG_SIZE, _LOG_FILES = 10 << 20, 3  # bounded by default: a container that prints for ever does not fill the disk
@@ -54,12 +55,18 @@ def make(
         record.config, record.host_config, ctx.facts, cgroups_path=ctx.cgroup_path(record), points=record.mounts,
         files={place: paths[name] for place, name in _FILES.items()}, joined=namespaces,
     )
+    program = ctx.runtimes.program(record.host_config["Runtime"])
+    record.runtime = program or ""
+    with_init = bool(record.host_config.get("Init"))
+    if program is not None:
+        portable.adapt(made, ctx.facts.features, with_init)
     request = StartRequest(
         id=record.id, directory=ctx.run_directory(record.id), spec=made.spec,
         rootfs=Overlay(lower or inspection.lower_dirs(ctx, record), f"{directory}/upper", f"{directory}/work"),
-        cgroup_host=msgspec.to_builtins(ctx.cgroups), seccomp=_compiled(ctx, made.policy), log=_log(ctx, record),
+        cgroup_host=msgspec.to_builtins(ctx.cgroups), log=_log(ctx, record),
+        seccomp=_compiled(ctx, None if program else made.policy),
         open_stdin=bool(record.config.get("OpenStdin")), stdin_once=bool(record.config.get("StdinOnce")),
-        init=bool(record.host_config.get("Init")),
+        init=with_init and program is None, runtime=Runtime(program) if program else None,
     )
     return request, made.warnings
 
@@ -69,7 +76,7 @@ def make_exec(
 ) -> ExecRequest:
     """One more process in a running container. Raises InvalidArgument."""
     made = spec.make_exec(record.config, record.host_config, wanted | {"Tty": tty}, ctx.facts, size)
-    return ExecRequest(id, made.process, _compiled(ctx, made.policy))
+    return ExecRequest(id, made.process, _compiled(ctx, None if record.runtime else made.policy))
 
 
 def _compiled(ctx: Context, policy: Seccomp | None) -> str:

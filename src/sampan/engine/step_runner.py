@@ -53,6 +53,7 @@ class StepRunner:
 
     def _make(self, container: Container) -> None:
         ctx, directory = self._ctx, self._ctx.directory(container.id)
+        container.record.host_config["Runtime"] = ctx.runtimes.default
         ctx.index.reserve(container.name, container.id)
         ctx.berths.take(directory)
         create.dress_root(f"{directory}/upper", container.lower[0])

@@ -15,6 +15,7 @@ from sampan.engine.events import Events
 from sampan.engine.images import Images
 from sampan.engine.index import Index
 from sampan.engine.options import Options
+from sampan.engine.runtimes import Runtimes
 from sampan.engine.state import State
 from sampan.engine.volumes import Volumes
 from sampan.errors import InvalidArgument
@@ -35,6 +36,7 @@ class System:
     def __init__(
         self, options: Options, state: State, index: Index, events: Events, cgroups: cgroup.Host,
         containers: Containers, images: Images, volumes: Volumes, builds: Builds,
+        runtimes: Runtimes,
     ) -> None:
         self._options = options
         self._index = index
@@ -44,6 +46,7 @@ class System:
         self._images = images
         self._volumes = volumes
         self._builds = builds
+        self._runtimes = runtimes
         known = dict(state.load(_KIND))
         if _ID not in known:
             known[_ID] = str(uuid.uuid4()).encode()
@@ -80,7 +83,8 @@ class System:
                 "AllowNondistributableArtifactsCIDRs": None, "AllowNondistributableArtifactsHostnames": None,
             },
             "HttpProxy": "", "HttpsProxy": "", "NoProxy": "", "Labels": [], "ExperimentalBuild": False,
-            "Runtimes": {"sampan": {"path": "sampan"}}, "DefaultRuntime": "sampan", "InitBinary": "sampan",
+            "Runtimes": {name: {"path": path} for name, path in self._runtimes.known().items()},
+            "DefaultRuntime": self._runtimes.default, "InitBinary": "sampan",
             "ContainerdCommit": {"ID": ""}, "RuncCommit": {"ID": ""}, "InitCommit": {"ID": ""},
             "Swarm": {
                 "NodeID": "", "NodeAddr": "", "LocalNodeState": "inactive", "ControlAvailable": False, "Error": "",

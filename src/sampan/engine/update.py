@@ -46,6 +46,9 @@ async def _apply(ctx: Context, container: Container, changed: Resources) -> list
     """In a thread: a lower memory limit makes the kernel free memory first, for seconds if it has to write it."""
     shim = container.shim
     try:
+        if container.record.runtime and shim is not None:
+            await shim.command("update", changed)
+            return []
         group = Group.open(ctx.cgroups, ctx.cgroup_path(container.record))
         return await asyncio.to_thread(group.apply, changed)
     except (SampanError, OSError):

@@ -7,7 +7,7 @@ import sys
 
 from sampan.cli.command import Command, Invocation
 from sampan.cli.failure import CommandFailed, UsageError
-from sampan.cli.flags import LIST, STRING, Option
+from sampan.cli.flags import LIST, STRING, Option, checked_list
 
 TYPE_CHECKING = False  # importing typing costs 3 ms
 if TYPE_CHECKING:
@@ -15,6 +15,16 @@ if TYPE_CHECKING:
     from sampan.engine.options import Options
 
 LEVELS = ("debug", "info", "warn", "error", "fatal")
+
+
+def _runtime(text: str) -> str:
+    """name=path; the engine says what is wrong with either."""
+    name, separator, path = text.partition("=")
+    if not (name and separator and path):
+        raise ValueError(f'"{text}" is not of the form name=path')
+    return text
+
+
 OPTIONS = (
     Option("-H", "--host", kind=LIST, help="Sockets to listen on", shown_default="unix:///run/sampan/sampan.sock"),
     Option("--data-root", kind=STRING, default="/var/lib/sampan", help="Root directory of persistent state",
@@ -30,6 +40,10 @@ OPTIONS = (
     Option("-p", "--pidfile", kind=STRING, help="Path to use for the engine's PID file"),
     Option("-l", "--log-level", kind=STRING, default="info",
            help='Set the logging level ("debug", "info", "warn", "error", "fatal")', shown_default='"info"'),
+    Option("--add-runtime", kind=checked_list("runtime", _runtime),
+           help="Register an additional OCI compatible runtime, name=path"),
+    Option("--default-runtime", kind=STRING, default="sampan", help="Default OCI runtime for containers",
+           shown_default='"sampan"'),
     Option("-D", "--debug", help="Enable debug mode"),
 )
 
@@ -58,6 +72,8 @@ def options_of(invocation: Invocation) -> Options:
         data_root=Path(values.text("data-root")).absolute(), exec_root=exec_root.absolute(), hosts=hosts,
         bridge=values.text("bridge"), bip=values.text("bip"), cgroup_parent=values.text("cgroup-parent"),
         pidfile=Path(pidfile).absolute() if pidfile else None, log_level=level,
+        runtimes=dict(text.split("=", 1) for text in values.texts("add-runtime")),
+        default_runtime=values.text("default-runtime"),
     )
 
 

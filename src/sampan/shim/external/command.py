@@ -22,7 +22,8 @@ STATE = "runtime"
 
 Stdio = tuple[int, int, int]
 
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
+
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _MAX_SPOKEN = 64 << 10
 
@@ -149,7 +150,7 @@ def _become(args: list[str], directory: int, stdio: Stdio, tell: int) -> NoRetur
             os.dup2(fd, target)
         # Nothing of ours is inherited: a directory of the host in a container is a way out (CVE-2024-21626).
         process.close_on_exec_from(3)
-        os.execve(args[0], args, {"PATH": _PATH, "LC_ALL": "C.UTF-8"})
+        os.execve(args[0], args, ENVIRONMENT)
     except BaseException as error:
         os.write(tell, str(getattr(error, "errno", 0) or 5).encode())
     finally:
