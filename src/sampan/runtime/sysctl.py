@@ -28,7 +28,7 @@ def to_path(key: str) -> str:
     """
     first = next((letter for letter in key if letter in "./"), "")
     path = key.translate({ord("."): "/", ord("/"): "."}) if first == "." else key
-    if not first or any(not part.strip(".") or not _LETTERS.issuperset(part) for part in path.split("/")):
+    if not first or any(part[:1] in ("", ".") or not _LETTERS.issuperset(part) for part in path.split("/")):
         raise InvalidArgument(f"{key[:120]!r} is not the name of a sysctl")
     return path
 
