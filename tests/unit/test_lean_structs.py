@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import types
 import typing
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sampan.lean import json, structs
+from sampan.lean import json, struct, structs
 from sampan.lean.json import DecodeError
 from sampan.lean.struct import Struct, convert, decode, encode, field, to_builtins
 from sampan.oci import runtime as theirs
@@ -191,6 +192,21 @@ def test_tagged_unions() -> None:
         with pytest.raises(DecodeError) as error:
             decode(text, Job)
         assert str(error.value) == message
+
+
+class Odd(Struct):
+    deep: dict[str, dict[str, list[int | None]]]
+    either: list[int] | dict[str, struct.Struct] | None
+    pair: tuple[Overlay | Directory, ...] = ()
+
+
+def test_unusual_annotations() -> None:
+    odd = decode('{"deep":{"a":{"b":[1,null]}},"either":[2],"pair":[{"kind":"directory","path":"/"}]}', Odd)
+    assert odd == Odd({"a": {"b": [1, None]}}, [2], (Directory("/"),))
+    with pytest.raises(DecodeError, match=re.escape("Expected `int | null`, got `str` - at `$.deep[...][...][0]`")):
+        decode('{"deep":{"a":{"b":["1"]}},"either":null}', Odd)
+    with pytest.raises(DecodeError, match=re.escape("Expected `object | array | null`, got `bool`")):
+        decode('{"deep":{},"either":true}', Odd)
 
 
 class Frozen(Struct, frozen=True):

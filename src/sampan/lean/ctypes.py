@@ -7,7 +7,8 @@ from __future__ import annotations
 
 __all__ = [
     "CDLL", "PyDLL", "Structure", "addressof", "byref", "c_char", "c_char_p", "c_int", "c_long", "c_size_t",
-    "c_ssize_t", "c_uint", "c_uint32", "c_uint64", "c_ulong", "c_ushort", "c_void_p", "create_string_buffer", "get_errno", "sizeof",
+    "c_ssize_t", "c_uint", "c_uint32", "c_uint64", "c_ulong", "c_ushort", "c_void_p", "create_string_buffer",
+    "get_errno", "sizeof",
 ]
 
 TYPE_CHECKING = False

@@ -75,12 +75,16 @@ _SIMPLE = {
     "list": Kind(("array",), {list: None}),
     "dict": Kind(("object",), {dict: None}),
 }
+_CONSTANTS: dict[str, Any] = {
+    "None": None, "Any": object, "...": ..., "object": object, "bool": bool, "int": int, "float": float, "str": str,
+    "list": list, "dict": dict, "tuple": tuple,
+}
 _ALIAS: Any = type(list[int])
 _UNION: Any = type(int | None)
 
 
 def of_annotation(text: Any, module: str) -> Kind:
-    """The kind of an annotation as written in a module. Evaluating costs, so the usual forms are read by eye."""
+    """The kind of an annotation as written in a module. The usual ones are recognised without making types of them."""
     if not isinstance(text, str):
         return of_type(text)
     if text.endswith(" | None") and text.count("|") == 1:
@@ -92,10 +96,42 @@ def of_annotation(text: Any, module: str) -> Kind:
             return _object(of_annotation(text[10:-1], module))
     if text in _SIMPLE:
         return _SIMPLE[text]
-    namespace = sys.modules[module].__dict__
-    if text in namespace:
-        return of_type(namespace[text])
-    return of_type(eval(text, namespace, {"Any": object}))
+    return of_type(_named(text, sys.modules[module].__dict__))
+
+
+def _named(text: str, names: dict[str, Any]) -> Any:
+    """The type that an annotation means: names with dots, brackets and `|`, as far as annotations of members go."""
+    text = text.strip()
+    first, *others = _split(text, "|")
+    if others:
+        union = _named(first, names)
+        for other in others:
+            union |= _named(other, names)
+        return union
+    if text.endswith("]"):
+        origin, _, inside = text[:-1].partition("[")
+        arguments = tuple([_named(argument, names) for argument in _split(inside, ",")])
+        return _named(origin, names)[arguments]
+    if text in _CONSTANTS:
+        return _CONSTANTS[text]
+    name, *attributes = text.split(".")
+    if name not in names:
+        raise TypeError(f"cannot read an annotation with {name!r}, which its module does not have")
+    found = names[name]
+    for attribute in attributes:
+        found = getattr(found, attribute)
+    return found
+
+
+def _split(text: str, separator: str) -> list[str]:
+    """The parts between separators that are in no brackets."""
+    parts, depth, start = [], 0, 0
+    for at, letter in enumerate(text):
+        if letter == separator and not depth:
+            parts.append(text[start:at])
+            start = at + 1
+        depth += (letter == "[") - (letter == "]")
+    return [*parts, text[start:]]
 
 
 def of_type(kind: Any) -> Kind:
