@@ -145,18 +145,16 @@ def last_cap() -> int:
 
 def final_sets(
     wanted: oci.Capabilities | None, own_user_namespace: bool = False
-) -> tuple[capability.Sets | None, list[str]]:
-    """The sets for a spec, cut to what we ourselves have, and a warning for what is missing. None: leave all as is.
+) -> tuple[capability.Sets, list[str]]:
+    """The sets for a spec, cut to what we ourselves have, and a warning for what is missing. None: no capabilities.
 
     `own_user_namespace`: the process will be in a user namespace made for the container, where it has everything.
     Unknown names are left out: `unknown_capabilities` warns of them.
     """
-    if wanted is None:
-        return None, []
-    masks = [
-        capability.known_mask(names)[0]
-        for names in (wanted.bounding, wanted.effective, wanted.inheritable, wanted.permitted, wanted.ambient)
-    ]
+    lists: tuple[list[str], ...] = ([], [], [], [], [])
+    if wanted is not None:
+        lists = (wanted.bounding, wanted.effective, wanted.inheritable, wanted.permitted, wanted.ambient)
+    masks = [capability.known_mask(names)[0] for names in lists]
     bounding, effective, inheritable, permitted, ambient = masks
     warnings = []
     if own_user_namespace:

@@ -171,7 +171,10 @@ def _own_stdio(root: int, stdio: Stdio, uid: int) -> Stdio:
     for fd in stdio:
         status = os.fstat(fd)
         if uid != 0 and stat.S_ISFIFO(status.st_mode):
-            os.fchown(fd, uid, -1)
+            try:
+                os.fchown(fd, uid, -1)
+            except PermissionError:  # somebody's whom our user namespace does not know; it can be used, not opened
+                pass
         found.append(_own_null(root) if _is_null(status) else fd)
     return found[0], found[1], found[2]
 
