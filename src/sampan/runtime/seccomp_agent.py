@@ -19,13 +19,17 @@ import errno
 import os
 
 from sampan.errors import StartFailed
+from sampan.jobs import channel as wire
 from sampan.lean import ctypes
 from sampan.lean.structs import encode
 from sampan.linux import libc, seccomp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Mapping
+
+    from sampan.oci import runtime as oci
 
 _write = libc.lib.write
 _write.restype = ctypes.c_ssize_t
@@ -44,12 +48,12 @@ def load_and_hand_over(bpf: bytes, flags: int, sync: int) -> None:
     number = _next_descriptor()
     message = ctypes.create_string_buffer(encode({"seccomp": number}))
     size = ctypes.c_size_t(len(message) - 1)
-    socket, answer = ctypes.c_int(sync), ctypes.create_string_buffer(64)
+    to, answer = ctypes.c_int(sync), ctypes.create_string_buffer(64)
     listener = seccomp.load(bpf, flags)
-    written = _write(socket, message, size)
+    written = _write(to, message, size)
     if listener != number or written < 0:
         raise OSError(errno.EPROTO, f"the seccomp listener could not be announced (descriptor {listener})")
-    if _read(socket, answer, ctypes.c_size_t(len(answer))) <= 0:
+    if _read(to, answer, ctypes.c_size_t(len(answer))) <= 0:
         os._exit(1)
     os.close(listener)
 
@@ -68,6 +72,20 @@ def take(pidfd: int, number: int) -> int:
     Raises OSError: EPERM unless we may trace the process (pidfd_getfd(2)).
     """
     return libc.syscall(_NR_PIDFD_GETFD, ctypes.c_int(pidfd), ctypes.c_int(number), ctypes.c_uint(0))
+
+
+def hand_over(
+    sync: socket.socket, number: int, pidfd: int, pid: int, policy: oci.Seccomp, state: Mapping[str, object]
+) -> None:
+    """The runtime's part as a whole, once the init stage `pid` has said {"seccomp": number} on `sync`: `take`, `send`,
+    the answer it waits for. `state` is the container's. Raises StartFailed, OSError; then close `sync`, and it ends.
+    """
+    listener = take(pidfd, number)
+    try:
+        send(policy.listener_path, listener, pid, policy.listener_metadata, state)
+    finally:
+        os.close(listener)
+    wire.send(sync, {"agent": True})
 
 
 def send(listener_path: str, fd: int, pid: int, metadata: str, state: Mapping[str, object]) -> None:

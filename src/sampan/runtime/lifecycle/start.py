@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 from sampan.errors import Conflict, Internal, from_message
 from sampan.jobs import channel as wire
-from sampan.runtime import init
+from sampan.runtime import init, seccomp_agent
 from sampan.runtime.lifecycle import hooks, stage, status
 
 TYPE_CHECKING = False
@@ -49,7 +51,7 @@ def _refusal(found: str) -> str:
 def _go(entry: Entry, record: Record, spec: oci.Spec, sock: socket.socket) -> list[str]:
     try:
         wire.send(sock, {"start": True})
-        warnings = follow(sock, spec)
+        warnings = follow(sock, spec, record)
     finally:
         sock.close()
     entry.forget_socket()
@@ -59,7 +61,7 @@ def _go(entry: Entry, record: Record, spec: oci.Spec, sock: socket.socket) -> li
     return warnings
 
 
-def follow(sock: socket.socket, spec: oci.Spec) -> list[str]:
+def follow(sock: socket.socket, spec: oci.Spec, record: Record) -> list[str]:
     """Wait until the program runs; returns warnings. Raises the error that the init stage reports."""
     warnings: list[str] = []
     executes = False
@@ -70,8 +72,21 @@ def follow(sock: socket.socket, spec: oci.Spec) -> list[str]:
         if "trampoline" in message:
             assert spec.process is not None
             raise init.trampoline_failed(spec.process.args[0], message["trampoline"])
+        if "seccomp" in message:
+            _hand_over(sock, message["seccomp"], spec, record)
         warnings += message.get("warnings", [])
         executes = executes or "exec" in message
     if not executes:
         raise Internal("the container's init stage ended before it could run the program (was it killed?)")
     return warnings
+
+
+def _hand_over(sock: socket.socket, listener: int, spec: oci.Spec, record: Record) -> None:
+    """Give the init stage's seccomp listener to the policy's agent: it waits for that, and nobody else would answer."""
+    assert spec.linux is not None and spec.linux.seccomp is not None
+    state = stage.state(spec, record.id, record.bundle, status.CREATED, record.pid)
+    pidfd = os.pidfd_open(record.pid)
+    try:
+        seccomp_agent.hand_over(sock, listener, pidfd, record.pid, spec.linux.seccomp, state)
+    finally:
+        os.close(pidfd)
