@@ -116,7 +116,7 @@ def furnished(
     devices: Sequence[oci.Device] = (), make_dev: bool = False, more: Sequence[Operation] = (), enter: bool = False,
     prepared: dict[int, int] | None = None, own_cgroups: bool = True, **namespaces: Any,
 ) -> Any:
-    """What `work` returns in a child whose root, `root`, has the mounts of `entries`; `enter`: it is the child's root."""
+    """What `work` returns in a child whose root, `root`, has the mounts of `entries`; `enter`: as its own root."""
 
     def build() -> Any:
         flags = root_propagation(propagation)

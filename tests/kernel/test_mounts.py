@@ -90,9 +90,11 @@ def test_tmpcopyup(root: Path) -> None:
         file = os.stat(etc / "setuid")
         (etc / "setuid").write_text("changed")
         return [
-            sorted(os.listdir(etc)), (etc / "deep/er/file").stat().st_size, oct(file.st_mode), [file.st_uid, file.st_gid],
+            sorted(os.listdir(etc)), (etc / "deep/er/file").stat().st_size, oct(file.st_mode),
+            [file.st_uid, file.st_gid],
             file.st_mtime_ns, os.getxattr(etc / "setuid", "trusted.sampan").decode(), os.readlink(etc / "link"),
-            oct(os.stat(etc / "fifo").st_mode), os.stat(etc / "zero").st_rdev, [os.stat(etc).st_uid, os.stat(etc).st_gid],
+            oct(os.stat(etc / "fifo").st_mode), os.stat(etc / "zero").st_rdev,
+            [os.stat(etc).st_uid, os.stat(etc).st_gid],
         ]
 
     found = furnished(root, [mount("/etc", "tmpcopyup", kind="tmpfs"), mount("/none", "tmpcopyup", kind="tmpfs")], look)
@@ -119,8 +121,10 @@ def test_binds_of_files_and_directories_with_attributes(root: Path, tmp_path: Pa
 
     def look() -> list[object]:
         (root / "data/below/made").write_text("")
-        return [seen(root, "/data")["options"], (root / "etc/deep/name").read_text(), seen(root, "/data/below")["options"],
-                sorted(os.listdir(root / "relative/to/root"))]
+        return [
+            seen(root, "/data")["options"], (root / "etc/deep/name").read_text(), seen(root, "/data/below")["options"],
+            sorted(os.listdir(root / "relative/to/root")),
+        ]
 
     found = furnished(root, entries, look)
     assert found[0] == ["noatime", "noexec", "nosuid", "ro"]
@@ -211,7 +215,8 @@ def test_an_idmapped_bind(root: Path, tmp_path: Path) -> None:
     source.mkdir()
     (source / "file").write_text("")
     os.chown(source / "file", 7, 8)
-    entry = mount("/mapped", "rbind", "ridmap", source=source, uid_mappings=mappings(10000), gid_mappings=mappings(20000))
+    ids = {"uid_mappings": mappings(10000), "gid_mappings": mappings(20000)}
+    entry = mount("/mapped", "rbind", "ridmap", source=source, **ids)
     spec = oci.Spec(linux=oci.Linux(), mounts=[entry])
     prepared = mount_sources.prepare(spec)
     try:
@@ -228,7 +233,8 @@ def test_an_idmap_by_the_containers_user_namespace(root: Path, tmp_path: Path) -
     source.mkdir()
     let_through(tmp_path)
     entry = mount("/mapped", "bind", "idmap", source=source)
-    linux = oci.Linux(namespaces=[oci.Namespace(type="user")], uid_mappings=mappings(100000), gid_mappings=mappings(100000))
+    ids = mappings(100000)
+    linux = oci.Linux(namespaces=[oci.Namespace(type="user")], uid_mappings=ids, gid_mappings=ids)
     os.chown(root, 100000, 100000)
     prepared = mount_sources.prepare(oci.Spec(linux=linux, mounts=[entry]))
     try:

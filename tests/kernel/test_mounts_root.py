@@ -141,7 +141,7 @@ def test_a_read_only_root_with_writable_mounts(root: Path) -> None:
 
 
 def test_without_pivot_the_hosts_procfs_is_gone(root: Path) -> None:
-    """As on a host that runs from an initramfs. The old root is covered, whole procfs and sysfs mounts of it are away."""
+    """As on a host that runs from an initramfs. The old root is covered, its whole procfs and sysfs are away."""
     before = Path("/proc/self/mountinfo").read_text()
 
     def enter() -> list[Any]:

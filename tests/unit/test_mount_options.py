@@ -16,8 +16,8 @@ from sampan.runtime.mounts import BindMount, MountFilesystem, Remount
 V1 = Host("v1", {"cpu": "/c/cpu,cpuacct", "cpuacct": "/c/cpu,cpuacct", "memory": "/c/memory"})
 
 
-def operation(destination: str, kind: str, source: str, *given: str, **more: object) -> object:
-    entry = oci.Mount(destination=destination, type=kind, source=source, options=list(given), **more)  # type: ignore[arg-type]
+def operation(destination: str, kind: str, source: str, *given: str) -> object:
+    entry = oci.Mount(destination=destination, type=kind, source=source, options=list(given))
     return mount_entries.operation(entry, V1, True)
 
 
@@ -97,12 +97,14 @@ def test_what_cannot_be(entry: oci.Mount, said: str) -> None:
 
 def test_devices() -> None:
     linux = oci.Linux(devices=[
-        oci.Device(path="/dev/null", type="c", major=9, minor=9), oci.Device(path="dev/./fuse", type="u", major=10, minor=229),
+        oci.Device(path="/dev/null", type="c", major=9, minor=9),
+        oci.Device(path="dev/./fuse", type="u", major=10, minor=229),
         oci.Device(path="/dev/pipe", type="p", file_mode=0o100600, uid=5),
     ])
     tmpfs = oci.Mount(destination="/dev", type="tmpfs")
     assert mount_entries.device_operations(linux, [tmpfs]) == [
-        PopulateDev(), MakeDevice("/dev/fuse", "u", 10, 229, 0o666, 0, 0), MakeDevice("/dev/pipe", "p", 0, 0, 0o600, 5, 0),
+        PopulateDev(), MakeDevice("/dev/fuse", "u", 10, 229, 0o666, 0, 0),
+        MakeDevice("/dev/pipe", "p", 0, 0, 0o600, 5, 0),
     ]
     for bind in (oci.Mount(destination="/dev/", type="bind"), oci.Mount(destination="/dev", options=["rbind"])):
         assert mount_entries.device_operations(linux, [bind]) == []

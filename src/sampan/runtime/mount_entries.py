@@ -87,11 +87,11 @@ def _cgroups(destination: str, parsed: MountOptions, host: Host | None, own: boo
 
 
 def _hierarchies(host: Host) -> tuple[tuple[str, str], ...]:
-    """The v1 hierarchies as (directory name, controllers): co-mounted controllers share one, as "cpu,cpuacct"."""
+    """The v1 hierarchies as (directory name as the host has it, controllers): co-mounted ones share "cpu,cpuacct"."""
     together: dict[str, list[str]] = {}
     for controller, mount_point in hierarchies(host).items():
         together.setdefault(mount_point, []).append(controller)
-    return tuple((",".join(controllers), ",".join(controllers)) for controllers in together.values())
+    return tuple((point.rpartition("/")[2], ",".join(controllers)) for point, controllers in together.items())
 
 
 def device_operations(linux: oci.Linux, mounts: Sequence[oci.Mount]) -> list[Operation]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 
 from sampan.jobs import channel as wire
-from sampan.lean.record import dataclass
-from sampan.linux import clone
+from sampan.lean.record import dataclass, field
+from sampan.linux import clone, process
 from sampan.oci import runtime as oci
 from sampan.runtime import attributes, identity, init, plan
 from sampan.runtime.kernel import JoinCgroup
@@ -31,7 +31,7 @@ class Ready:
     """What the runtime has made for the stage. Descriptors stay the runtime's; the stage has its own copies of them.
 
     `joined`: kind → descriptor of a namespace to enter; `staged`: they were entered before. `cgroup_fds`: files to join
-    the cgroup by. `listening`: the bound socket to wait on for `start`.
+    the cgroup by. `listening`: the bound socket to wait on for `start`. `prepared`: sources of mounts (mount_sources.py).
     """
 
     spec: oci.Spec
@@ -49,12 +49,17 @@ class Ready:
     pivot: bool = True
     new_keyring: bool = True
     trampoline: bool = False
+    prepared: dict[int, int] = field(default_factory=dict)
 
 
 def work(ready: Ready) -> Callable[[socket.socket], None]:
     """What the new process is to run with its end of the socket; it never returns."""
 
     def child(sync: socket.socket) -> None:
+        preserved = range(3, 3 + ready.preserve_fds)
+        process.close_all_but([  # the record's directory above all: its lock would be ours as well
+            sync.fileno(), ready.listening, *ready.stdio, *ready.cgroup_fds, *ready.joined.values(), *preserved,
+        ])
         init.guarded(sync, lambda: _begin(sync, ready))
 
     return child
@@ -87,7 +92,7 @@ def _extras(sync: socket.socket, ready: Ready) -> plan.Extras:
         first=attributes.first_operations(spec.process, ready.id, ready.new_keyring, own_user),
         behind_cgroup=attributes.affinity_operations(spec.process, "final"),
         entered=ready.staged, become_root=bool(plan.clone_flags(spec.linux, ready.joined) & clone.NEWUSER),
-        pivot=ready.pivot,
+        pivot=ready.pivot, prepared=ready.prepared,
     )
     wanted = spec.hooks
     if (wanted is not None and (wanted.prestart or wanted.create_runtime)) or spec.linux.net_devices:
