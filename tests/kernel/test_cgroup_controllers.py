@@ -12,8 +12,8 @@ from tests import cgroup_fixture
 from tests.cgroup_fixture import MIB, has, pause, spawn, started, touch
 
 from sampan.errors import InvalidArgument, Unsupported
-from sampan.linux.cgroup import Group, Host, controlfile, stats
-from sampan.oci.runtime import CPU, BlockIO, Memory, Pids, Resources, ThrottleDevice
+from sampan.linux.cgroup import Group, Host, controlfile, features, stats
+from sampan.oci.runtime import CPU, BlockIO, HugepageLimit, Memory, Pids, Rdma, Resources, ThrottleDevice
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="cgroups need root")
 
@@ -195,3 +195,181 @@ def test_stats_of_a_group_that_is_gone_are_zero(make: Callable[..., Group]) -> N
     group.remove()
     assert stats.read(paths).memory.usage == 0
     assert stats.oom_kills(paths) == 0
+
+
+def value(group: Group, v1: str, v1_file: str, v2_file: str) -> str:
+    paths = group.paths()
+    directory, name = (paths[v1], v1_file) if v1 in paths else (paths["unified"], v2_file)
+    return controlfile.read(directory, name).strip()
+
+
+def test_shares_out_of_range_are_refused_and_zero_is_not_given(make: Callable[..., Group]) -> None:
+    group = make()
+    if not has(group, "cpu"):
+        pytest.skip("no cpu controller here")
+    before = value(group, "cpu", "cpu.shares", "cpu.weight")
+    assert group.apply(Resources(cpu=CPU(shares=0, quota=0, period=0))) == []
+    assert value(group, "cpu", "cpu.shares", "cpu.weight") == before
+    with pytest.raises(InvalidArgument, match="minimum allowed cpu-shares is 2"):
+        group.apply(Resources(cpu=CPU(shares=1)))
+    with pytest.raises(InvalidArgument, match="maximum allowed cpu-shares is 262144"):
+        group.apply(Resources(cpu=CPU(shares=262145)))
+
+
+def test_quota_burst_and_idle(make: Callable[..., Group]) -> None:
+    group = make()
+    if not has(group, "cpu"):
+        pytest.skip("no cpu controller here")
+    for quota, burst in ((20_000, 10_000), (50_000, 50_000), (10_000, 5_000), (10_000, 0)):
+        group.apply(Resources(cpu=CPU(quota=quota, period=50_000, burst=burst)))
+        assert value(group, "cpu", "cpu.cfs_burst_us", "cpu.max.burst") == str(burst)
+        assert value(group, "cpu", "cpu.cfs_quota_us", "cpu.max").startswith(str(quota))
+    with pytest.raises(InvalidArgument, match=r"cpu\.(cfs_burst_us|max\.burst)"):
+        group.apply(Resources(cpu=CPU(burst=60_000)))
+    group.apply(Resources(cpu=CPU(idle=1, shares=512)))
+    assert value(group, "cpu", "cpu.idle", "cpu.idle") == "1"
+    group.apply(Resources(cpu=CPU(idle=0, shares=512)))
+    assert value(group, "cpu", "cpu.idle", "cpu.idle") == "0"
+
+
+def test_a_real_time_budget_comes_from_the_groups_above(make: Callable[..., Group]) -> None:
+    group = make("rt/one")
+    if not controlfile.exists(group.paths().get("cpu", ""), "cpu.rt_runtime_us"):
+        if group.host.mode == "v2":
+            assert "real-time" in group.apply(Resources(cpu=CPU(realtime_runtime=1000)))[0]
+        pytest.skip("this kernel has no real-time groups")
+    parent = os.path.dirname(group.paths()["cpu"])
+    try:
+        if controlfile.read_int(f"{parent}/../..", "cpu.rt_runtime_us") == 0:  # the tests' own group has none
+            with pytest.raises(InvalidArgument):
+                group.apply(Resources(cpu=CPU(realtime_runtime=990_000)))
+        group.apply(Resources(cpu=CPU(realtime_runtime=1000, realtime_period=500_000)))
+        for directory in (group.paths()["cpu"], parent, os.path.dirname(parent)):
+            assert controlfile.read_int(directory, "cpu.rt_runtime_us") == 1000
+            assert controlfile.read_int(directory, "cpu.rt_period_us") == 500_000
+        with pytest.raises(InvalidArgument, match=r"cpu\.rt_runtime_us"):
+            group.apply(Resources(cpu=CPU(realtime_runtime=2000)))
+    finally:
+        group.remove()
+        for directory in dict.fromkeys(group.paths().values()):
+            os.rmdir(os.path.dirname(directory))
+
+
+def test_memory_oddities(make: Callable[..., Group]) -> None:
+    group = make()
+    if not has(group, "memory"):
+        pytest.skip("no memory controller here")
+    memory = Memory(limit=64 * MIB, reservation=32 * MIB, swappiness=10, disable_oom_killer=True, kernel_tcp=MIB)
+    warnings = " ".join(group.apply(Resources(memory=memory)))
+    assert value(group, "memory", "memory.soft_limit_in_bytes", "memory.low") == str(32 * MIB)
+    if "memory" in group.paths():
+        assert value(group, "memory", "memory.swappiness", "") == "10"
+        assert "oom_kill_disable 1" in value(group, "memory", "memory.oom_control", "")
+        group.apply(Resources(memory=Memory(disable_oom_killer=False)))
+        assert "oom_kill_disable 0" in value(group, "memory", "memory.oom_control", "")
+        counted = stats.read(group.paths()).memory
+        assert counted.both is not None and counted.kernel is not None and counted.kernel_tcp is not None
+        assert counted.hierarchical
+    else:
+        assert "swappiness" in warnings and "OomKillDisable" in warnings and "kernel memory" in warnings
+
+
+def test_a_limit_below_what_is_used_kills_when_nobody_is_to_check(make: Callable[..., Group]) -> None:
+    group = make()
+    if "memory" in group.paths() or not has(group, "memory"):
+        pytest.skip("v2's rule")
+    reader, writer = os.pipe()
+
+    def hold() -> int:
+        memory = mmap.mmap(-1, 24 * MIB)
+        memory.write(b"x" * (24 * MIB))
+        os.write(writer, b"x")
+        return pause()
+
+    group.apply(Resources(memory=Memory(limit=64 * MIB, swap=64 * MIB)))
+    child = spawn(group, hold)
+    os.read(reader, 1)
+    os.close(reader)
+    os.close(writer)
+    group.apply(Resources(memory=Memory(limit=1 * MIB, swap=1 * MIB, check_before_update=False)))
+    assert child.wait() == -signal.SIGKILL
+
+
+def test_block_io_weights_and_throttles(make: Callable[..., Group]) -> None:
+    group = make()
+    device = block_device()
+    if (not has(group, "blkio") and not has(group, "io")) or device is None:
+        pytest.skip("no block io controller, or no disk, here")
+    major, minor = device
+    rates = {"major": major, "minor": minor}
+    warnings = group.apply(Resources(block_io=BlockIO(
+        weight=300, leaf_weight=200, throttle_read_bps_device=[ThrottleDevice(**rates, rate=MIB)],
+        throttle_write_iops_device=[ThrottleDevice(**rates, rate=100)],
+    )))
+    assert any("leaf_weight" in warning for warning in warnings)
+    assert f"{major}:{minor}" in value(group, "blkio", "blkio.throttle.read_bps_device", "io.max")
+    assert "100" in value(group, "blkio", "blkio.throttle.write_iops_device", "io.max")
+    group.apply(Resources(block_io=BlockIO(
+        throttle_read_bps_device=[ThrottleDevice(**rates, rate=0)],
+        throttle_write_iops_device=[ThrottleDevice(**rates, rate=0)],
+    )))
+    assert value(group, "blkio", "blkio.throttle.read_bps_device", "io.max") == ""
+    assert value(group, "blkio", "blkio.throttle.write_iops_device", "io.max") == ""
+
+
+def block_device() -> tuple[int, int] | None:
+    """A whole disk: partitions have no limits of their own."""
+    for name in sorted(os.listdir("/sys/block")):
+        if not name.startswith(("loop", "ram", "zram", "sr", "fd")):
+            major, _, minor = controlfile.read(f"/sys/block/{name}", "dev").strip().partition(":")
+            return int(major), int(minor)
+    return None
+
+
+def test_huge_pages(make: Callable[..., Group], host: Host) -> None:
+    group = make()
+    sizes = features.read(host).huge_page_sizes
+    if not sizes:
+        pytest.skip("no hugetlb controller here")
+    size = sizes[0]
+    assert group.apply(Resources(hugepage_limits=[HugepageLimit(page_size=size, limit=0)])) == []
+    assert stats.read(group.paths()).hugetlb[size].limit == 0
+    directory = group.paths().get("hugetlb", group.paths().get("unified", ""))
+    reserved = "rsvd.limit_in_bytes" if "hugetlb" in group.paths() else "rsvd.max"
+    assert controlfile.read(directory, f"hugetlb.{size}.{reserved}").strip() == "0"
+    with pytest.raises(Unsupported, match="3MB"):
+        group.apply(Resources(hugepage_limits=[HugepageLimit(page_size="3MB", limit=0)]))
+
+
+def test_rdma_needs_a_device(make: Callable[..., Group]) -> None:
+    group = make()
+    resources = Resources(rdma={"mlx4_0": Rdma(hca_handles=2, hca_objects=2000)})
+    if "rdma" in group.paths() or (group.host.mode == "v2" and "rdma" in controlfile.read(
+            group.host.v2, "cgroup.controllers").split()):
+        with pytest.raises(InvalidArgument, match=r"cannot write 'mlx4_0 hca_handle=2 hca_object=2000' to .*rdma\.max"):
+            group.apply(resources)
+        with pytest.raises(InvalidArgument, match="RDMA device name"):
+            group.apply(Resources(rdma={"a b": Rdma(hca_handles=2)}))
+    else:
+        assert "RDMA" in group.apply(resources)[0]
+
+
+def test_pressure_is_measured_on_v2(make: Callable[..., Group]) -> None:
+    group = make()
+    found = stats.read(group.paths())
+    if group.host.mode != "v2" or not os.path.exists("/proc/pressure/cpu"):
+        assert found.cpu.pressure is None or group.host.mode != "v1"
+        return
+    assert found.cpu.pressure is not None
+    assert set(found.cpu.pressure.some) == {"avg10", "avg60", "avg300", "total"}
+
+
+def test_cpu_time_of_each_cpu_is_counted_on_v1(make: Callable[..., Group]) -> None:
+    group = make()
+    child = spawn(group, lambda: touch(MIB))
+    assert child.wait() == 0
+    cpu = stats.read(group.paths()).cpu
+    assert cpu.usage_ns > 0
+    if "cpuacct" in group.paths():
+        assert len(cpu.per_cpu_ns) == len(cpu.per_cpu_user_ns) == len(cpu.per_cpu_system_ns) >= 1
+        assert sum(cpu.per_cpu_ns) == cpu.usage_ns

@@ -90,9 +90,14 @@ def adopt(host: Host, path: str, controllers: Iterable[str] | None = None) -> di
     made: list[str] = []
     try:
         for directory in dict.fromkeys(found.values()):
-            if os.path.isdir(directory):
-                continue
-            made.extend(_make_parents(directory, host))
+            for _ in range(3):  # a slice may be pruned meanwhile
+                try:
+                    made.extend(_make_parents(directory, host))
+                    break
+                except FileNotFoundError:
+                    continue
+            else:
+                raise Conflict(f"cgroup {directory} is being removed by somebody else")
     except BaseException:
         for directory in reversed(made):
             os.rmdir(directory)
@@ -271,16 +276,20 @@ def _children(fd: int) -> list[str]:
 
 def prune(host: Host, path: str) -> None:
     """Remove a parent of groups, and its own parents, where nothing is left in them. What is in use stays."""
-    names = check_path(path).split("/")
-    for top in dict.fromkeys(directories(host, path).values()):
-        directory = top
-        for _ in names:
-            try:
-                os.rmdir(directory)
-            except FileNotFoundError:
-                pass
-            except OSError as error:
-                if error.errno not in _IN_USE:
-                    raise
-                break
-            directory = os.path.dirname(directory)
+    depth = check_path(path).count("/") + 1
+    for directory in dict.fromkeys(directories(host, path).values()):
+        prune_up(directory, depth)
+
+
+def prune_up(directory: str, depth: int) -> None:
+    """`prune` for one hierarchy: the directory and those above it, `depth` at most."""
+    for _ in range(depth):
+        try:
+            os.rmdir(directory)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            if error.errno not in _IN_USE:
+                raise
+            return
+        directory = os.path.dirname(directory)

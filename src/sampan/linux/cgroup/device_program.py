@@ -26,6 +26,7 @@ BPF_PROG_LOAD = 5
 BPF_PROG_ATTACH = 8
 BPF_PROG_DETACH = 9
 BPF_PROG_GET_FD_BY_ID = 13
+BPF_OBJ_GET_INFO_BY_FD = 15
 BPF_PROG_QUERY = 16
 BPF_PROG_TYPE_CGROUP_DEVICE = 15
 BPF_CGROUP_DEVICE = 6
@@ -37,7 +38,12 @@ ACCESS = {"m": 1, "r": 2, "w": 4}
 _TYPE = {"b": 1, "c": 2}
 _ALL = 7
 
+NAME = b"sampan_devices"
+"""The kernel's name of our programs: how an update tells them from systemd's."""
+
 _MAX_PROGRAMS = 64
+_INFO_SIZE = 80
+_INFO_NAME = slice(64, 80)
 _MAX_NUMBER = 0x7FFFFFFF
 
 # Opcodes used here (linux/bpf.h); K takes the immediate, X the source register.
@@ -151,13 +157,16 @@ def _instruction(opcode: int, destination: int = 0, source: int = 0, offset: int
     return struct.pack("=BBhi", opcode, source << 4 | destination, offset, number)
 
 
-def load(instructions: bytes) -> int:
-    """BPF_PROG_LOAD: a program's descriptor, the caller's to close. Raises Unsupported or OSError."""
+def load(instructions: bytes, name: bytes = NAME) -> int:
+    """BPF_PROG_LOAD: a program's descriptor, the caller's to close. `name`: up to 15 characters.
+
+    Raises Unsupported or OSError.
+    """
     code = ctypes.create_string_buffer(instructions, len(instructions))
     license_text = ctypes.create_string_buffer(b"Apache-2.0")
     attribute = struct.pack(
         "=IIQQIIQII16sI", BPF_PROG_TYPE_CGROUP_DEVICE, len(instructions) // 8, ctypes.addressof(code),
-        ctypes.addressof(license_text), 0, 0, 0, 0, 0, b"sampan_devices", 0,
+        ctypes.addressof(license_text), 0, 0, 0, 0, 0, name, 0,
     )
     try:
         return _bpf(BPF_PROG_LOAD, attribute)
@@ -167,32 +176,40 @@ def load(instructions: bytes) -> int:
         raise
 
 
-def attach(directory: str, rules: Sequence[DeviceCgroup]) -> None:
-    """Make `rules` the device policy of a v2 group, in place of an earlier one.
+def attach(directory: str, rules: Sequence[DeviceCgroup], name: bytes = NAME) -> None:
+    """Make `rules` the device policy of a v2 group, in place of earlier ones of that name; others' programs stay.
 
-    The new program is in force before the old one is gone, so there is no moment without any. Raises InvalidArgument,
-    Unsupported or OSError with the path.
+    The new program is in force before the old one is gone, so there is no moment without any. All programs must agree
+    to an access. Raises InvalidArgument, Unsupported or OSError with the path.
     """
-    program_fd = load(program(policy(rules)))
+    program_fd = load(program(policy(rules)), name)
     group_fd = -1
-    old: list[int] = []
+    attached: list[int] = []
     try:
         group_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        old = _attached(group_fd)
+        attached = _attached(group_fd)
+        old = [fd for fd in attached if _name(fd) == name]
         if len(old) == 1:
             _bpf(BPF_PROG_ATTACH, struct.pack(
                 "=IIIII", group_fd, program_fd, BPF_CGROUP_DEVICE, BPF_F_ALLOW_MULTI | BPF_F_REPLACE, old[0]))
             return
         _bpf(BPF_PROG_ATTACH, struct.pack("=IIIII", group_fd, program_fd, BPF_CGROUP_DEVICE, BPF_F_ALLOW_MULTI, 0))
-        for fd in old:  # all programs must agree to an access: an old one would go on forbidding
+        for fd in old:
             _bpf(BPF_PROG_DETACH, struct.pack("=III", group_fd, fd, BPF_CGROUP_DEVICE))
     except OSError as error:
         error.filename = directory
         raise
     finally:
-        for fd in (program_fd, group_fd, *old):
+        for fd in (program_fd, group_fd, *attached):
             if fd >= 0:
                 os.close(fd)
+
+
+def _name(program_fd: int) -> bytes:
+    """struct bpf_prog_info's name, at offset 64 since Linux 4.15."""
+    info = ctypes.create_string_buffer(_INFO_SIZE)
+    _bpf(BPF_OBJ_GET_INFO_BY_FD, struct.pack("=IIQ", program_fd, _INFO_SIZE, ctypes.addressof(info)))
+    return info.raw[_INFO_NAME].rstrip(b"\0")
 
 
 def _attached(group_fd: int) -> list[int]:

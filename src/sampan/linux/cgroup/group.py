@@ -100,6 +100,20 @@ class Group:
             raise Unsupported(f"unified cgroup setting {name} needs cgroup v2, this host has {self.host.mode}")
         return warnings
 
+    def require(self, resources: Resources) -> None:
+        """Refuse limits that this host, or the part of it that was delegated, has no file for: see requirements.py.
+
+        Raises Unsupported, which names the file; `apply` would only warn. For the one who makes a container, not for
+        the process that becomes it.
+        """
+        from sampan.linux.cgroup import requirements  # most containers have no limits
+
+        if self.host.mode == "v2":
+            self._enable_rare(resources)
+        elif resources.hugepage_limits and "hugetlb" not in self._directories:
+            self._apply_hugetlb_unified(resources)
+        requirements.check(self._directories, self.host.mode == "v2", resources)
+
     def _enable_rare(self, resources: Resources) -> None:
         """Controllers that are enabled only when somebody asks for them, because each costs every group something."""
         directory = self._directories[UNIFIED]

@@ -196,11 +196,9 @@ def _apply_realtime(directory: str, values: list[tuple[str, int]]) -> None:
         set_in_any_order(directory, values)
         return
     except InvalidArgument:
-        above = []
-        parent = os.path.dirname(directory)
-        while not os.path.ismount(parent):
-            above.append(parent)
-            parent = os.path.dirname(parent)
+        above = [os.path.dirname(directory)]
+        while not os.path.ismount(above[-1]):  # the mount's root may be the group of a cgroup namespace
+            above.append(os.path.dirname(above[-1]))
         empty = [group for group in reversed(above) if controlfile.read_int(group, "cpu.rt_runtime_us") == 0]
         if not empty:
             raise

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 _ALLOWED = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:-_.\\@")
 _LONGEST = 255
+_UNKNOWN = frozenset(("cpuset", "freezer", "hugetlb", "rdma"))
+"""v1 hierarchies in which systemd makes no slices, nor removes any."""
 
 
 def create(
@@ -122,7 +124,7 @@ class SystemdGroup(Group):
             manager.close()
 
     def remove(self) -> None:
-        """See Group.remove. Also stops the unit, and frees its name if it failed."""
+        """See Group.remove. Also stops the unit, frees its name, and takes the slices that only we made."""
         if self.exists():
             self.kill_all()
         manager = _manager()
@@ -131,6 +133,8 @@ class SystemdGroup(Group):
         finally:
             manager.close()
         super().remove()
+        for controller in _UNKNOWN.intersection(self.paths()):
+            cgroupfs.prune_up(os.path.dirname(self.paths()[controller]), self.path.count("/"))
 
 
 def unit_names(cgroups_path: str, user: bool = False) -> tuple[str, str]:

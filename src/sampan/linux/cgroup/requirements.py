@@ -1,0 +1,98 @@
+"""Which control files a container's limits need, so that a limit that cannot hold is refused before anything starts.
+
+The OCI runtime spec asks for an error where a property cannot be applied (runtime.md, "Lifecycle"); Docker asks for a
+warning and goes on (`Group.apply` returns those). What runc lets pass on every host passes here, too: kernel memory,
+v2's lack of swappiness, of an OOM killer that can be switched off and of real-time budgets, and no limit of swap.
+"""
+
+from __future__ import annotations
+
+from sampan.errors import Unsupported
+from sampan.linux.cgroup import controlfile
+from sampan.linux.cgroup.cgroupfs import UNIFIED
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from sampan.oci.runtime import CPU, BlockIO, Memory, Resources
+
+    Need = tuple[str, str, tuple[str, ...], tuple[str, ...]]
+    """What was asked for, by the spec's name; the v1 controller; the files any of which will do: v1's, v2's."""
+
+
+def check(paths: Mapping[str, str], v2: bool, resources: Resources) -> None:
+    """Raises Unsupported for the first limit that has no file in the group; `paths` as of Group.paths."""
+    for asked, controller, v1_files, v2_files in _needs(resources, v2):
+        in_v2 = v2 or (controller == "hugetlb" and controller not in paths)
+        directory = paths.get(UNIFIED if in_v2 else controller)
+        files = v2_files if in_v2 else v1_files
+        if directory is None:
+            raise Unsupported(f"linux.resources.{asked} cannot be set: no {controller} cgroup hierarchy is mounted")
+        if not any(controlfile.exists(directory, name) for name in files):
+            raise Unsupported(
+                f"linux.resources.{asked} cannot be set: {directory}/{files[0]} does not exist, "
+                "so this kernel lacks it or the controller is not available here"
+            )
+
+
+def _needs(resources: Resources, v2: bool) -> Iterator[Need]:
+    if resources.memory is not None:
+        yield from _memory(resources.memory, v2)
+    if resources.cpu is not None:
+        yield from _cpu(resources.cpu, v2)
+    if resources.pids is not None and resources.pids.limit > 0:
+        yield "pids.limit", "pids", ("pids.max",), ("pids.max",)
+    if resources.block_io is not None:
+        yield from _block_io(resources.block_io)
+    for limit in resources.hugepage_limits:
+        name = f"hugetlb.{limit.page_size}"
+        yield "hugepageLimits", "hugetlb", (f"{name}.limit_in_bytes",), (f"{name}.max",)
+    if resources.rdma:
+        yield "rdma", "rdma", ("rdma.max",), ("rdma.max",)
+    if resources.devices and not v2:
+        yield "devices", "devices", ("devices.allow",), ()
+
+
+def _memory(memory: Memory, v2: bool) -> Iterator[Need]:
+    if memory.limit is not None and memory.limit >= 0:
+        yield "memory.limit", "memory", ("memory.limit_in_bytes",), ("memory.max",)
+    if memory.reservation is not None and memory.reservation > 0:
+        yield "memory.reservation", "memory", ("memory.soft_limit_in_bytes",), ("memory.low",)
+    if memory.swap is not None and memory.swap > 0:
+        yield "memory.swap", "memory", ("memory.memsw.limit_in_bytes",), ("memory.swap.max",)
+    if memory.swappiness is not None and not v2:
+        yield "memory.swappiness", "memory", ("memory.swappiness",), ()
+    if memory.disable_oom_killer and not v2:
+        yield "memory.disableOOMKiller", "memory", ("memory.oom_control",), ()
+
+
+def _cpu(cpu: CPU, v2: bool) -> Iterator[Need]:
+    if cpu.shares and not cpu.idle:
+        yield "cpu.shares", "cpu", ("cpu.shares",), ("cpu.weight",)
+    if cpu.quota or cpu.period:
+        yield "cpu.quota", "cpu", ("cpu.cfs_quota_us",), ("cpu.max",)
+    if cpu.burst:
+        yield "cpu.burst", "cpu", ("cpu.cfs_burst_us",), ("cpu.max.burst",)
+    if cpu.idle:
+        yield "cpu.idle", "cpu", ("cpu.idle",), ("cpu.idle",)
+    if (cpu.realtime_runtime or cpu.realtime_period) and not v2:
+        yield "cpu.realtimeRuntime", "cpu", ("cpu.rt_runtime_us",), ()
+    if cpu.cpus:
+        yield "cpu.cpus", "cpuset", ("cpuset.cpus",), ("cpuset.cpus",)
+    if cpu.mems:
+        yield "cpu.mems", "cpuset", ("cpuset.mems",), ("cpuset.mems",)
+
+
+def _block_io(block_io: BlockIO) -> Iterator[Need]:
+    if block_io.weight:
+        yield "blockIO.weight", "blkio", ("blkio.bfq.weight", "blkio.weight"), ("io.bfq.weight", "io.weight")
+    if any(device.weight for device in block_io.weight_device):
+        yield "blockIO.weightDevice", "blkio", ("blkio.bfq.weight_device", "blkio.weight_device"), (
+            "io.bfq.weight", "io.weight")
+    for key, devices in (
+        ("read_bps", block_io.throttle_read_bps_device), ("write_bps", block_io.throttle_write_bps_device),
+        ("read_iops", block_io.throttle_read_iops_device), ("write_iops", block_io.throttle_write_iops_device),
+    ):
+        if devices:
+            yield f"blockIO.throttle ({key})", "blkio", (f"blkio.throttle.{key}_device",), ("io.max",)
