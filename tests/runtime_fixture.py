@@ -140,9 +140,22 @@ def dock(directory: Path, *args: str) -> Iterator[Dock]:
         made.delete()
 
 
+def map_ids(boat: Dock) -> None:
+    """A user namespace whose root is nobody outside; the image becomes its."""
+    linux = boat.config["linux"]
+    linux["namespaces"].append({"type": "user"})
+    for kind in ("uidMappings", "gidMappings"):
+        linux[kind] = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+    for parent in (boat.directory, *list(boat.directory.parents)[:2]):
+        parent.chmod(0o755)
+    for path, directories, files in os.walk(boat.root):
+        for name in (".", *directories, *files):
+            os.lchown(f"{path}/{name}", 100000, 100000)
+
+
 def one_clear_line(text: str) -> str:
     """What an error on stderr must be: one line that names no file of ours. Returns it."""
     lines = text.splitlines()
     assert len(lines) == 1, f"{len(lines)} lines: {text[:3000]}"
-    assert "Traceback" not in text and ".py" not in text and "Error(" not in text, text
+    assert not any(word in text for word in ("Traceback", ".py", "Error(", "internal error", "Error:")), text
     return lines[0]

@@ -1,0 +1,157 @@
+"""Attacks on the runtime by what it is told: lengths, hooks, sysctls, ids."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.runtime_fixture import Dock, dock, map_ids, one_clear_line
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+
+@pytest.fixture
+def boat(tmp_path: Path) -> Iterator[Dock]:
+    with dock(tmp_path) as made:
+        yield made
+
+
+# ---- CVE-2021-43784: lengths that overflow ----
+
+
+def test_cve_2021_43784_lengths_are_bounded(boat: Dock) -> None:
+    """What is too long is refused, or arrives whole: nothing is cut or wraps."""
+    linux = boat.config["linux"]
+    usual = json.dumps(boat.config)
+    mappings = [{"containerID": number, "hostID": 100000 + number, "size": 1} for number in range(70_000)]
+    for what in ("maps", "hostname", "program", "arguments", "cwd", "mount", "env", "cgroup", "annotations"):
+        boat.config = json.loads(usual)
+        process, linux = boat.config["process"], boat.config["linux"]
+        process["args"] = ["true"]
+        if what == "maps":
+            linux["namespaces"].append({"type": "user"})
+            linux["uidMappings"] = linux["gidMappings"] = mappings
+        elif what == "hostname":
+            boat.config["hostname"] = "x" * 65536
+        elif what == "program":
+            process["args"] = ["x" * (2 << 20)]
+        elif what == "arguments":
+            process["args"] += ["x" * 100_000] * 60
+        elif what == "cwd":
+            process["cwd"] = "/" + "x" * (2 << 20)
+        elif what == "mount":
+            boat.config["mounts"].append({"destination": "/" + "d/" * (1 << 20), "type": "tmpfs", "source": "tmpfs"})
+        elif what == "env":
+            process["env"] = ["A=" + "x" * (3 << 20)]
+        elif what == "cgroup":
+            linux["cgroupsPath"] = "/" + "x" * 5000
+        else:
+            boat.config["annotations"] = {"key": "x" * (20 << 20)}
+        done = boat.run()
+        assert done.returncode in (1, 126, 127), (what, done.returncode)
+        assert len(one_clear_line(done.stderr)) < 10_000, what
+        assert not boat.states.exists() or os.listdir(boat.states) == [], what
+
+
+def test_cve_2021_43784_many_mappings_arrive_whole(boat: Dock) -> None:
+    map_ids(boat)
+    singles = [{"containerID": number, "hostID": 100000 + number, "size": 1} for number in range(250)]
+    boat.config["linux"]["uidMappings"] = singles
+    done = boat.run("sh", "-c", "wc -l < /proc/self/uid_map; tail -n 1 /proc/self/uid_map")
+    assert done.stdout.split() == ["250", "249", "100249", "1"], done.stderr
+
+
+# ---- CVE-2025-23266: the environment of hooks ----
+
+
+def test_cve_2025_23266_hooks_have_their_own_environment(boat: Dock, tmp_path: Path) -> None:
+    out = tmp_path / "environments"
+    hook = {"path": "/bin/sh", "args": ["sh", "-c", f"{{ /usr/bin/env; echo --; }} >> {out}"], "env": ["MINE=1"]}
+    names = ("prestart", "createRuntime", "createContainer", "poststart", "poststop")
+    boat.config["hooks"] = {name: [hook] for name in names}
+    boat.config["process"]["env"] += ["LD_PRELOAD=/evil.so", "OF_THE_IMAGE=1"]
+    boat.env = {"LD_LIBRARY_PATH": "/nowhere", "OF_THE_CALLER": "1"}
+    done = boat.run("true")
+    assert done.returncode == 0, done.stderr
+    seen = out.read_text()
+    assert seen.count("--") == len(names) and seen.count("MINE=1") == len(names)
+    assert not any(word in seen for word in ("LD_", "OF_THE_IMAGE", "OF_THE_CALLER"))
+
+
+# ---- CVE-2022-0811: sysctls ----
+
+
+@pytest.mark.parametrize("key", [
+    "kernel.core_pattern", "kernel/core_pattern", "net/../kernel/core_pattern", "../../etc/passwd", "",
+    "net.ipv4.ip_forward+kernel.core_pattern", "kernel.shm_rmid_forced/../core_pattern", "vm.overcommit_memory",
+    "kernel.shmmax\nx", "net..ipv4.ip_forward", "fs.mqueue.", "fs.mqueue.../../file-max", "kernel.sem=1",
+    "/proc/sys/kernel/core_pattern",
+])
+def test_cve_2022_0811_a_sysctl_is_one_of_a_namespace(boat: Dock, key: str) -> None:
+    before = Path("/proc/sys/kernel/core_pattern").read_text()
+    boat.config["linux"]["sysctl"] = {key: "|/evil"}
+    done = boat.run("true")
+    assert done.returncode == 1
+    assert "sysctl" in one_clear_line(done.stderr)
+    assert Path("/proc/sys/kernel/core_pattern").read_text() == before
+
+
+# ---- pids and ids ----
+
+
+def test_a_pid_that_is_somebody_elses_now_is_not_touched(boat: Dock) -> None:
+    """state.json still names the number; only the start time tells. Nothing may signal, join or kill that process."""
+    pid = boat.launch("sleep", "1000")
+    victim = subprocess.Popen(["sleep", "1000"], stdin=subprocess.DEVNULL)
+    try:
+        boat.ok("kill", boat.name, "KILL")
+        pidfd_wait(pid)
+        file = boat.states / boat.name / "state.json"
+        file.write_text(file.read_text().replace(f'"pid":{pid}', f'"pid":{victim.pid}'))
+        assert json.loads(file.read_text())["pid"] == victim.pid
+        assert boat.state()["status"] == "stopped" and boat.state()["pid"] == 0
+        for command in (("kill", "KILL"), ("exec", "true"), ("pause",), ("start",)):
+            done = boat.call(command[0], boat.name, *command[1:])
+            assert done.returncode in (1, 255), command
+            one_clear_line(done.stderr)
+        boat.ok("delete", "--force", boat.name)
+        assert victim.poll() is None
+    finally:
+        victim.kill()
+        victim.wait()
+
+
+def pidfd_wait(pid: int) -> None:
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    assert poll.poll(20_000)
+    os.close(fd)
+
+
+IDS = ["../x", "..", ".", "", "a/b", "/etc", "a\nb", "é", "x" * 300, "a b", "a\\b", "$(id)", "~"]
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_an_id_is_not_a_path(boat: Dock, name: str) -> None:
+    boat.write()
+    before = sorted(os.listdir(boat.directory))
+    for command in (
+        ["create", "--bundle", str(boat.directory), "--", name], ["run", "--bundle", str(boat.directory), "--", name],
+        ["state", "--", name], ["start", "--", name], ["kill", "--", name, "9"], ["delete", "--force", "--", name],
+        ["exec", "--", name, "true"], ["pause", "--", name], ["ps", "--", name],
+    ):
+        done = boat.call(*command)
+        assert done.returncode != 0, command
+        one_clear_line(done.stderr)
+    left = sorted(os.listdir(boat.directory))
+    assert [entry for entry in left if entry != "states"] == before
+    assert not boat.states.exists() or os.listdir(boat.states) == []
