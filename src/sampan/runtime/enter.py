@@ -21,7 +21,8 @@ from sampan.lean.record import dataclass, field
 from sampan.linux import clone, paths, process, userns
 from sampan.linux.cgroup import Group
 from sampan.oci import runtime as oci
-from sampan.runtime import container, identity, init, newborn
+from sampan.runtime import container, identity, init, newborn, seccomp_agent
+from sampan.runtime.credentials import BecomeNamespaceRoot
 from sampan.runtime.kernel import JoinCgroup
 from sampan.runtime.operation import Operation, Stage
 from sampan.runtime.terminal import OpenConsole, open_pty
@@ -29,6 +30,8 @@ from sampan.runtime.terminal import OpenConsole, open_pty
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
+
+    from sampan.linux.seccomp import Filter
 
 _ALWAYS = clone.NEWPID | clone.NEWNS | clone.NEWUTS | clone.NEWIPC | clone.NEWNET | clone.NEWCGROUP
 
@@ -86,8 +89,9 @@ class BeBornInside:
     def apply(self, stage: Stage) -> None:
         console = self.setup.console
         terminal = [console.master, console.peer] if console is not None else []
+        preserved = range(3, 3 + self.setup.preserve_fds)
         process.close_all_but(
-            [self.sync.fileno(), stage.root, *self.setup.stdio, *terminal, self.setup.user_namespace]
+            [self.sync.fileno(), stage.root, *self.setup.stdio, *terminal, self.setup.user_namespace, *preserved]
         )
         pid, pidfd = clone.clone3(clone.PARENT)
         if pid != 0:
@@ -113,15 +117,33 @@ class Joined:
             os.waitpid(self.pid, 0)
 
 
+@dataclass
+class Extras:
+    """What an OCI runtime adds; the engine's own processes have none of it.
+
+    `first`: before anything else. `behind_cgroup`: the cgroup is joined, nothing more. `linux`: of the container, for
+    what is set anew in each process. `trampoline` as in init.ProcessSetup. `state` of the container, for the agent of a
+    seccomp policy that notifies.
+    """
+
+    linux: oci.Linux
+    first: list[Operation] = field(default_factory=list)
+    behind_cgroup: list[Operation] = field(default_factory=list)
+    preserve_fds: int = 0
+    trampoline: bool = False
+    state: dict[str, object] = field(default_factory=dict)
+
+
 def start(
-    spec: oci.Process, init_pidfd: int, init_pid: int, group: Group, stdio: init.Stdio, seccomp: str = ""
+    spec: oci.Process, init_pidfd: int, init_pid: int, group: Group | None, stdio: init.Stdio,
+    filter: Filter | None = None, extras: Extras | None = None,
 ) -> Joined:
-    """Run `spec` in the container whose process 1 is `init_pid`, our child.
+    """Run `spec` in the container whose process 1 is `init_pid`, in its cgroup.
 
     Raises StartFailed, Conflict when the container is ending; nothing is left then.
     """
     try:
-        return _start(spec, init_pidfd, init_pid, group, stdio, seccomp)
+        return _start(spec, init_pidfd, init_pid, group, stdio, filter, extras)
     except (SampanError, OSError) as error:
         if _is_ending(init_pid):
             raise Conflict("the container is ending") from error
@@ -129,40 +151,31 @@ def start(
 
 
 def _start(
-    spec: oci.Process, init_pidfd: int, init_pid: int, group: Group, stdio: init.Stdio, seccomp: str
+    spec: oci.Process, init_pidfd: int, init_pid: int, group: Group | None, stdio: init.Stdio,
+    filter: Filter | None, extras: Extras | None,
 ) -> Joined:
-    join_fds = group.open_join_fds()
+    join_fds = group.open_join_fds() if group is not None else []
     try:
-        console = _console(spec)
-        work: list[Operation] = [JoinCgroup(group.path, tuple(join_fds))]
-        time = clone.NEWTIME if _is_own(init_pid, "time") else 0
-        work.append(EnterNamespaces(init_pidfd, _ALWAYS | time))
-        if console is not None:
-            work.append(OpenTerminal(console))
-        sets, _ = identity.final_sets(spec.capabilities)
-        setup = init.ProcessSetup(
-            spec, sets, identity.last_cap(), identity.read_filter(seccomp), stdio, console
-        )
-        setup.keep = [init_pidfd, *join_fds]
-        if _is_own(init_pid, "user"):  # entering one's own user namespace is EINVAL (setns(2))
-            setup.user_namespace = init_pidfd
-            setup.uid_map = userns.read_map(init_pid, "uid_map")
+        setup = _setup(spec, init_pidfd, init_pid, stdio, filter, extras)
+        setup.keep = [init_pidfd, *join_fds, *range(3, 3 + setup.preserve_fds)]
+        work = _work(setup, init_pidfd, init_pid, group, join_fds, extras)
 
         def child(sync: socket.socket) -> None:
             init.run(sync, [*work, BeBornInside(sync, setup)], setup)
 
         others = process.children()
-        joining, joining_pidfd, sync = newborn.clone_child(0, -1, group.open_v2_fd(), child)
+        v2 = group.open_v2_fd() if group is not None else None
+        joining, joining_pidfd, sync = newborn.clone_child(0, -1, v2, child)
     finally:
         container.close(join_fds)
     joined = Joined()
     try:
-        with sync:
-            _follow(sync, joined)
+        _follow(sync, joined, spec, extras)
     except BaseException:
         joined.end()
         raise
     finally:
+        sync.close()
         newborn.kill(joining_pidfd)
         os.waitpid(joining, 0)
         if joined.pid < 0:
@@ -170,17 +183,57 @@ def _start(
     return joined
 
 
-def _follow(sync: socket.socket, joined: Joined) -> None:
+def _setup(
+    spec: oci.Process, init_pidfd: int, init_pid: int, stdio: init.Stdio, filter: Filter | None, extras: Extras | None
+) -> init.ProcessSetup:
+    sets, _ = identity.final_sets(spec.capabilities, own_user_namespace=_is_own(init_pid, "user"))
+    setup = init.ProcessSetup(spec, sets, identity.last_cap(), filter, stdio, _console(spec))
+    if extras is not None:
+        setup.linux, setup.preserve_fds, setup.trampoline = extras.linux, extras.preserve_fds, extras.trampoline
+        setup.follow = False
+    elif _is_own(init_pid, "user"):  # entering one's own user namespace is EINVAL (setns(2))
+        setup.user_namespace = init_pidfd
+        setup.uid_map = userns.read_map(init_pid, "uid_map")
+    return setup
+
+
+def _work(
+    setup: init.ProcessSetup, init_pidfd: int, init_pid: int, group: Group | None, join_fds: list[int],
+    extras: Extras | None,
+) -> list[Operation]:
+    work: list[Operation] = [*extras.first] if extras is not None else []
+    if group is not None:
+        work.append(JoinCgroup(group.path, tuple(join_fds)))
+    if extras is None:
+        flags = _ALWAYS | (clone.NEWTIME if _is_own(init_pid, "time") else 0)
+    else:
+        work += extras.behind_cgroup
+        flags = sum(flag for kind, (flag, _) in clone.NAMESPACES.items() if _is_own(init_pid, kind))
+    work.append(EnterNamespaces(init_pidfd, flags))
+    if flags & clone.NEWUSER:
+        work.append(BecomeNamespaceRoot())
+    if setup.console is not None:
+        work.append(OpenTerminal(setup.console))
+    return work
+
+
+def _follow(sync: socket.socket, joined: Joined, spec: oci.Process, extras: Extras | None) -> None:
     """Take in what both processes say, in any order, until the program runs or none is left. Raises their error."""
-    ready, error = False, None
+    ready, error, listener = False, None, -1
     while (received := wire.receive(sync)) is not None:
         message, fds = received
         if "born" in message:
             joined.pid, joined.pidfd = int(message["born"]), fds[0]
         elif "error" in message:
             error = from_message(message["error"])
+        elif "trampoline" in message:
+            error = init.trampoline_failed(spec.args[0], message["trampoline"])
         elif fds:
             joined.console = fds[0]
+        listener = message.get("seccomp", listener)
+        if listener >= 0 and joined.pid >= 0 and extras is not None and extras.linux.seccomp is not None:
+            seccomp_agent.hand_over(sync, listener, joined.pidfd, joined.pid, extras.linux.seccomp, extras.state)
+            listener = -1
         ready = ready or "ready" in message
         joined.warnings += message.get("warnings", [])
     if error is not None:

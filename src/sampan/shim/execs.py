@@ -10,7 +10,7 @@ from typing import Any
 from sampan.errors import InvalidArgument, NotFound
 from sampan.linux import process
 from sampan.linux.cgroup import Group
-from sampan.runtime import enter
+from sampan.runtime import enter, identity
 from sampan.shim.loop import READ, Loop
 from sampan.shim.messages import ExecRequest
 from sampan.shim.stdio import Pipes, Stdio
@@ -43,7 +43,8 @@ class Execs:
         pipes = Pipes.make(request.process.terminal, request.open_stdin)
         try:
             group = self._group()
-            joined = enter.start(request.process, init_pidfd, init_pid, group, pipes.child, request.seccomp)
+            filter = identity.read_filter(request.seccomp)
+            joined = enter.start(request.process, init_pidfd, init_pid, group, pipes.child, filter)
         except BaseException:
             pipes.close()
             if sock is not None:

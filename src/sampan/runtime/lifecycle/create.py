@@ -30,7 +30,7 @@ from sampan.lean.record import dataclass, field
 from sampan.lean.structs import decode, encode
 from sampan.linux import clone, interpreter
 from sampan.oci import runtime as oci
-from sampan.runtime import attributes, init, newborn, plan
+from sampan.runtime import attributes, init, mount_sources, newborn, plan
 from sampan.runtime.lifecycle import birth, bundle, cgroups, console, filters, hooks, idmaps, stage, status
 from sampan.runtime.lifecycle.records import START_SOCKET, Entry, Record, Registry
 from sampan.runtime.operation import Recorder, Report
@@ -96,7 +96,7 @@ def create(registry: Registry, options: CreateOptions) -> Created:
     """Make the container of a bundle. Raises SampanError, OSError; nothing is left then."""
     spec = bundle.load(options.bundle)
     assert spec.process is not None
-    _check_console(spec.process, options)
+    check_console(spec.process, options.console_socket, options.keep_console)
     entry = registry.create(options.id)
     try:
         entry.lock()
@@ -107,11 +107,12 @@ def create(registry: Registry, options: CreateOptions) -> Created:
         raise
 
 
-def _check_console(process: oci.Process, options: CreateOptions) -> None:
-    if process.terminal and not options.console_socket and not options.keep_console:
-        raise InvalidArgument("cannot allocate tty if runc will detach without setting console socket")
-    if options.console_socket and not process.terminal:
-        raise InvalidArgument("cannot use console socket if runc will not detach or allocate tty")
+def check_console(process: oci.Process, console_socket: str, keep_console: bool) -> None:
+    """Raises InvalidArgument when a terminal is asked for that nobody would hold, or the other way round."""
+    if process.terminal and not console_socket and not keep_console:
+        raise InvalidArgument("cannot allocate tty if the runtime will detach without setting console socket")
+    if console_socket and not process.terminal:
+        raise InvalidArgument("cannot use console socket if the runtime will not detach or allocate tty")
 
 
 class _Creation:
@@ -183,15 +184,18 @@ class _Creation:
         flags = plan.clone_flags(self.linux, self.joined)
         staged = birth.needs_stage(flags, self.joined)
         fds = self.group.open_join_fds(v2=staged) if self.group is not None else []
+        prepared: dict[int, int] = {}
         try:
-            work = stage.work(self._ready(tuple(fds), staged, listening.fileno()))
+            ready = self._ready(tuple(fds), staged, listening.fileno())
+            ready.prepared = prepared = mount_sources.prepare(self.spec, self.joined.get("user", -1))
+            work = stage.work(ready)
             if staged:
                 born = birth.staged(flags, self.joined, work)
             else:
                 cgroup = self.group.open_v2_fd() if self.group is not None else None
                 born = birth.directly(flags, cgroup, self.joined, work)
         finally:
-            for fd in fds:
+            for fd in (*fds, *prepared.values()):
                 os.close(fd)
         self.recorder.done("Clone", "a process in namespaces of its own")
         if flags & clone.NEWUSER:

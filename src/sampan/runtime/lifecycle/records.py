@@ -133,6 +133,10 @@ class Entry:
             raise NotFound(f"container does not exist: {self.id}")
         return True
 
+    def unlock(self) -> None:
+        """Let other commands change the container again."""
+        fcntl.flock(self.fd, fcntl.LOCK_UN)
+
     def in_use(self) -> bool:
         """Whether a command that changes the container is at work. Asked by another descriptor: that has no lock."""
         probe = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.fd)

@@ -31,7 +31,8 @@ class Ready:
     """What the runtime has made for the stage. Descriptors stay the runtime's; the stage has its own copies of them.
 
     `joined`: kind → descriptor of a namespace to enter; `staged`: they were entered before. `cgroup_fds`: files to join
-    the cgroup by. `listening`: the bound socket to wait on for `start`. `prepared`: sources of mounts (mount_sources.py).
+    the cgroup by. `listening`: the bound socket to wait on for `start`. `prepared`: sources of mounts
+    (mount_sources.py).
     """
 
     spec: oci.Spec
@@ -58,7 +59,8 @@ def work(ready: Ready) -> Callable[[socket.socket], None]:
     def child(sync: socket.socket) -> None:
         preserved = range(3, 3 + ready.preserve_fds)
         process.close_all_but([  # the record's directory above all: its lock would be ours as well
-            sync.fileno(), ready.listening, *ready.stdio, *ready.cgroup_fds, *ready.joined.values(), *preserved,
+            sync.fileno(), ready.listening, *ready.stdio, *ready.cgroup_fds, *ready.joined.values(),
+            *ready.prepared.values(), *preserved,
         ])
         init.guarded(sync, lambda: _begin(sync, ready))
 

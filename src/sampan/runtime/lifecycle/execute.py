@@ -1,0 +1,99 @@
+"""Exec: one more process in a container (not in the spec; runc's `exec`)."""
+
+from __future__ import annotations
+
+import os
+
+from sampan.errors import Conflict, InvalidArgument, NotFound
+from sampan.lean.record import dataclass
+from sampan.linux import interpreter
+from sampan.linux.cgroup import Group
+from sampan.oci import runtime as oci
+from sampan.runtime import attributes, enter, init
+from sampan.runtime.lifecycle import console, filters, stage, status
+from sampan.runtime.lifecycle.create import check_console, write_pid_file
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sampan.runtime.lifecycle.records import Entry, Record
+
+
+@dataclass
+class ExecOptions:
+    """What the command line says. `process` is complete: nothing is taken over from the container's own.
+
+    `cgroup`: a group below the container's, on v2, that the process goes to; it must exist. Others as in CreateOptions.
+    """
+
+    process: oci.Process
+    pid_file: str = ""
+    console_socket: str = ""
+    keep_console: bool = False
+    preserve_fds: int = 0
+    ignore_paused: bool = False
+    new_keyring: bool = True
+    cgroup: str = ""
+    stdio: init.Stdio = (0, 1, 2)
+
+
+def execute(entry: Entry, options: ExecOptions) -> enter.Joined:
+    """Run a process in a running (or created) container; it is our child. The caller closes its descriptors.
+
+    Raises Conflict when the container does not run or is paused, or what went wrong inside; nothing is left then.
+    """
+    check_console(options.process, options.console_socket, options.keep_console)
+    record = entry.read()
+    found = status.of(entry, record)
+    if found == status.STOPPED:
+        raise Conflict("cannot exec in a stopped container")
+    if found == status.PAUSED and not options.ignore_paused:
+        raise Conflict("cannot exec in a paused container (use --ignore-paused to override)")
+    attributes.check_process(options.process)
+    try:
+        pidfd = status.open_pidfd(record)
+    except NotFound:
+        raise Conflict("cannot exec in a stopped container") from None
+    try:
+        joined = _join(entry, record, options, pidfd)
+    finally:
+        os.close(pidfd)
+    try:
+        if joined.console >= 0 and options.console_socket:
+            console.send(options.console_socket, joined.console)
+            os.close(joined.console)
+            joined.console = -1
+        if options.pid_file:
+            write_pid_file(options.pid_file, joined.pid)
+    except BaseException:
+        joined.end()
+        raise
+    return joined
+
+
+def _join(entry: Entry, record: Record, options: ExecOptions, pidfd: int) -> enter.Joined:
+    spec, process = entry.spec(), options.process
+    assert spec.linux is not None
+    own_user = any(namespace.type == "user" for namespace in spec.linux.namespaces)
+    extras = enter.Extras(
+        spec.linux,
+        first=[
+            *attributes.first_operations(process, entry.id, options.new_keyring, own_user),
+            *attributes.affinity_operations(process, "initial"),
+        ],
+        behind_cgroup=attributes.affinity_operations(process, "final"),
+        preserve_fds=options.preserve_fds, trampoline=not interpreter.is_readonly(),
+        state=stage.state(spec, entry.id, record.bundle, status.RUNNING, record.pid),
+    )
+    group = _group(entry, record, options.cgroup)
+    filter = filters.compile(entry.root, spec.linux.seccomp)
+    return enter.start(process, pidfd, record.pid, group, options.stdio, filter, extras)
+
+
+def _group(entry: Entry, record: Record, below: str) -> Group | None:
+    group = entry.group(record)
+    if group is None or not below:
+        return group
+    names = below.strip("/").split("/")
+    if any(name in ("", ".", "..") for name in names):
+        raise InvalidArgument(f"invalid cgroup path: {below!r}: it is taken below the container's own")
+    return Group.open(group.host, f"{group.path.strip('/')}/{'/'.join(names)}")
