@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from sampan.linux import clone
-from sampan.linux.cgroup import Group, Host, detect, join
+from sampan.linux.cgroup import Group, Host, detect, join, prune
 
 MIB = 1 << 20
 PARENT = f"sampan-test-{os.getpid()}"
@@ -37,9 +37,8 @@ def groups() -> Iterator[Callable[..., Group]]:
     finally:
         for group in made:
             group.remove()
-        for mount_point in {*host().v1.values(), *filter(None, [host().v2])}:
-            if os.path.isdir(f"{mount_point}/{PARENT}"):
-                os.rmdir(f"{mount_point}/{PARENT}")
+        for group in made:
+            prune(group.host, os.path.dirname(group.path))
 
 
 def has(group: Group, controller: str) -> bool:

@@ -11,10 +11,10 @@ import pytest
 from tests import cgroup_fixture
 from tests.cgroup_fixture import burn_until_killed, has, pause, spawn, started
 
-from sampan.errors import Conflict, InvalidArgument, NotFound
+from sampan.errors import Conflict, InvalidArgument, NotFound, Unsupported
 from sampan.lean import structs
 from sampan.linux.cgroup import Group, Host, controlfile, features, stats
-from sampan.oci.runtime import Pids, Resources
+from sampan.oci.runtime import CPU, HugepageLimit, Memory, Pids, Resources
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="cgroups need root")
 
@@ -190,3 +190,81 @@ def test_without_the_v2_hierarchy_everything_works_too(make: Callable[..., Group
         group.remove()
         for controller in ("freezer", "cpuacct"):
             os.rmdir(os.path.dirname(group.paths()[controller]))
+
+
+def test_a_group_is_reopened_from_what_was_written_down(make: Callable[..., Group], host: Host) -> None:
+    group = make()
+    again = Group.reopen(structs.decode(structs.encode(host), type=Host), group.paths())
+    assert (again.path, again.paths()) == (group.path, group.paths())
+    assert again.exists()
+    group.remove()
+    assert not again.exists()
+    again.remove()
+    with pytest.raises(InvalidArgument, match="no cgroup hierarchy"):
+        Group.reopen(host, {"unified": "/etc/passwd"})
+
+
+def test_a_signal_reaches_all(make: Callable[..., Group]) -> None:
+    group = make()
+    children = [started(group) for _ in range(3)]
+    group.signal_all(signal.SIGTERM)
+    assert [child.wait() for child in children] == [-signal.SIGTERM] * 3
+    assert not group.frozen()
+    group.signal_all(signal.SIGTERM)  # nobody there
+    child = started(group)
+    group.signal_all(signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
+
+
+def test_frozen_says_so(make: Callable[..., Group]) -> None:
+    group = make()
+    child = started(group)
+    assert not group.frozen()
+    group.freeze()
+    assert group.frozen()
+    group.signal_all(signal.SIGTERM)
+    assert not child.ended(0)
+    assert group.frozen()
+    group.thaw()
+    assert not group.frozen()
+    assert child.wait() == -signal.SIGTERM
+    group.remove()
+    assert not group.frozen()
+
+
+def test_where_a_process_went_below(make: Callable[..., Group]) -> None:
+    group = make()
+    child = started(group)
+    try:
+        assert group.of_process(child.pid).paths() == group.paths()
+        assert group.of_process(os.getpid()) is group
+        if group.host.mode == "v2":
+            directory = group.paths()["unified"]
+            os.mkdir(f"{directory}/init")
+            controlfile.write(f"{directory}/init", "cgroup.procs", str(child.pid))
+            controlfile.write(directory, "cgroup.subtree_control", "+pids")
+            with pytest.raises(OSError, match="busy"):
+                spawn(group, pause)
+            below = group.of_process(child.pid)
+            assert below.path == f"{group.path}/init"
+            other = spawn(below, pause)
+            assert sorted(group.procs()) == sorted([child.pid, other.pid])
+            group.kill_all()
+            other.wait()
+    finally:
+        group.kill_all()
+        child.wait()
+
+
+def test_limits_without_files_are_refused_by_name(make: Callable[..., Group], host: Host) -> None:
+    group = make()
+    group.require(Resources(devices=[], pids=Pids(limit=-1)))
+    if has(group, "pids"):
+        group.require(Resources(pids=Pids(limit=5)))
+    with pytest.raises(Unsupported, match=r"linux\.resources\.hugepageLimits cannot be set: .*(hugetlb|3MB)"):
+        group.require(Resources(hugepage_limits=[HugepageLimit(page_size="3MB", limit=0)]))
+    lacking = Group(Host("v1", {"memory": "/nowhere"}), "x", {"memory": "/nowhere/x"})
+    with pytest.raises(Unsupported, match=r"memory\.limit cannot be set: /nowhere/x/memory\.limit_in_bytes "):
+        lacking.require(Resources(memory=Memory(limit=1)))
+    with pytest.raises(Unsupported, match=r"cpu\.shares cannot be set: no cpu cgroup hierarchy is mounted"):
+        lacking.require(Resources(cpu=CPU(shares=1)))

@@ -110,8 +110,8 @@ class Group:
 
         if self.host.mode == "v2":
             self._enable_rare(resources)
-        elif resources.hugepage_limits and "hugetlb" not in self._directories:
-            self._apply_hugetlb_unified(resources)
+        elif resources.hugepage_limits and "hugetlb" in self.host.v2_controllers:
+            cgroupfs.enable(self.host, self.path, ["hugetlb"])
         requirements.check(self._directories, self.host.mode == "v2", resources)
 
     def _enable_rare(self, resources: Resources) -> None:
@@ -158,6 +158,23 @@ class Group:
         """The v2 directory for clone3's CLONE_INTO_CGROUP, close-on-exec, the caller's; None on a v1 host."""
         unified = self._directories.get(UNIFIED)
         return None if unified is None else os.open(unified, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def of_process(self, pid: int) -> Group:
+        """This group, or on v2 the one below it that a process of it has moved to: where another can join it.
+
+        A container with an init or an engine of its own moves its process 1 down and enables controllers below; the
+        kernel then lets nobody into the top ("no internal processes", cgroups(7)). Raises OSError.
+        """
+        if self.host.mode != "v2":
+            return self
+        top = self._directories[UNIFIED]
+        with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+            paths = [line[3:].rstrip("\n") for line in file if line.startswith("0::")]
+        directory = f"{self.host.v2}{paths[0]}" if paths else top
+        below = directory.removeprefix(f"{top}/")
+        if below == directory or ".." in below.split("/") or not os.path.isdir(directory):
+            return self
+        return Group(self.host, f"{self.path}/{below}", {UNIFIED: directory})
 
     def procs(self) -> list[int]:
         """All processes in the group and in sub-cgroups made inside."""

@@ -8,6 +8,7 @@ leaves alone in a delegated group.
 from __future__ import annotations
 
 from sampan.errors import InvalidArgument
+from sampan.linux import number_list
 from sampan.linux.cgroup import device_program
 from sampan.linux.cgroup.limits_v2 import weight_of_blkio, weight_of_shares
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 INFINITY = (1 << 64) - 1
 ANNOTATION = "org.systemd.property."
 
-_LARGEST_CPU = 8191
+_CPUS = 8192
 _DEFAULT_PERIOD = 100_000
 _CENT = 10_000  # µs of cpu time a second: systemd keeps quotas in whole percents
 _KIND = {"b": "block", "c": "char"}
@@ -110,19 +111,8 @@ def _cpuset(cpus: str, mems: str, version: int) -> list[Property]:
 
 def bit_mask(numbers: str) -> bytes:
     """A list as cpuset has it ("0-3,8") as bytes, bit 0 of byte 0 first. Raises InvalidArgument."""
-    mask = 0
-    for part in numbers.strip().split(","):
-        first, dash, last = part.strip().partition("-")
-        last = last if dash else first
-        # CVE-2018-20699: a list of a few characters must not ask for gigabytes
-        if not _is_number(first) or not _is_number(last) or not int(first) <= int(last) <= _LARGEST_CPU:
-            raise InvalidArgument(f"invalid list of cpus or memory nodes: {numbers!r}")
-        mask |= (1 << int(last) + 1) - (1 << int(first))
+    mask = sum(1 << number for number in number_list.parse(numbers, _CPUS, "list of cpus or memory nodes"))
     return mask.to_bytes((mask.bit_length() + 7) // 8, "little")
-
-
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) < 6
 
 
 def _unified(unified: Mapping[str, str], version: int) -> list[Property]:
