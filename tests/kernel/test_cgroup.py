@@ -13,7 +13,7 @@ from tests.cgroup_fixture import burn_until_killed, has, pause, spawn, started
 
 from sampan.errors import Conflict, InvalidArgument, NotFound, Unsupported
 from sampan.lean import structs
-from sampan.linux.cgroup import Group, Host, controlfile, features, stats
+from sampan.linux.cgroup import Group, Host, controlfile, features, prune, stats
 from sampan.oci.runtime import CPU, HugepageLimit, Memory, Pids, Resources
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="cgroups need root")
@@ -188,8 +188,7 @@ def test_without_the_v2_hierarchy_everything_works_too(make: Callable[..., Group
         assert child.wait() == -signal.SIGKILL
     finally:
         group.remove()
-        for controller in ("freezer", "cpuacct"):
-            os.rmdir(os.path.dirname(group.paths()[controller]))
+        prune(pretended, os.path.dirname(group.path))
 
 
 def test_a_group_is_reopened_from_what_was_written_down(make: Callable[..., Group], host: Host) -> None:
