@@ -9,7 +9,7 @@ from sampan.linux import mount, overlay
 from sampan.linux.cgroup import Host
 from sampan.oci import runtime as oci
 from sampan.runtime import mount_entries, options, target
-from sampan.runtime.cgroup_mount import MountCgroups, _below
+from sampan.runtime.cgroup_mount import Hierarchy, MountCgroups, _below
 from sampan.runtime.devices import MakeDevice, PopulateDev
 from sampan.runtime.mounts import BindMount, MountFilesystem, Remount
 
@@ -73,9 +73,10 @@ def test_which_operation() -> None:
     assert isinstance(operation("/a", "tmpfs", "tmpfs"), MountFilesystem)
     assert isinstance(operation("/a", "", "", "remount", "ro", "bind"), Remount)
     assert operation("/sys/fs/cgroup", "cgroup", "cgroup") == MountCgroups(
-        "/sys/fs/cgroup", options.MountOptions(), (("cpu,cpuacct", "cpu,cpuacct"), ("memory", "memory")))
+        "/sys/fs/cgroup", options.MountOptions(),
+        (Hierarchy("cpu,cpuacct", "cpu,cpuacct", "/c/cpu,cpuacct"), Hierarchy("memory", "memory", "/c/memory")))
     made = mount_entries.operation(oci.Mount(destination="c", type="cgroup2"), Host("v2", v2="/c"), False)
-    assert made == MountCgroups("/c", options.MountOptions(), (), own=False)
+    assert made == MountCgroups("/c", options.MountOptions(), own=False)
     only_bind = operation("/a", "bind", "/s", "bind")
     assert isinstance(only_bind, BindMount) and not only_bind.options.recursive
 

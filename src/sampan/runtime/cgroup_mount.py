@@ -11,16 +11,21 @@ from sampan.runtime import target
 from sampan.runtime.operation import Stage
 from sampan.runtime.options import MountOptions
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
 _HOST = "/sys/fs/cgroup"
 
 
 @dataclass(frozen=True)
+class Hierarchy:
+    """One to show: the directory's name, the mount options that choose it ("" for v2), where the host has it."""
+
+    name: str
+    options: str
+    point: str
+
+
+@dataclass(frozen=True)
 class MountCgroups:
-    """v2 alone, or a tmpfs with one directory per v1 hierarchy and, on a hybrid host, `unified`.
+    """v2 alone (no `hierarchies`), or a tmpfs with one directory per v1 hierarchy and, on a hybrid host, `unified`.
 
     In a cgroup namespace of its own (`own`), which has its group as the top of each hierarchy, they are mounted. In the
     host's, v1 hierarchies are binds of the container's own group; v2 is mounted whole, as runc does.
@@ -28,12 +33,11 @@ class MountCgroups:
 
     destination: str
     options: MountOptions
-    hierarchies: tuple[tuple[str, str], ...]  # (directory name, mount options of the v1 hierarchy); empty: v2 alone
-    unified: bool = False  # a v2 mount at "unified" besides
+    hierarchies: tuple[Hierarchy, ...] = ()
     own: bool = True
 
     def describe(self) -> str:
-        names = self._names()
+        names = [each.name for each in self.hierarchies]
         return f"mount cgroups {', '.join(names)}" if names else f"mount cgroup2 on {self.destination}"
 
     def apply(self, stage: Stage) -> None:
@@ -46,9 +50,6 @@ class MountCgroups:
                 self._mount_v2(place)
         finally:
             os.close(place)
-
-    def _names(self) -> list[str]:
-        return [name for name, _ in self.hierarchies] + (["unified"] if self.unified else [])
 
     def _mount_v2(self, place: int) -> None:
         try:
@@ -81,11 +82,11 @@ class MountCgroups:
         attributes = self.options.set & ~mount.ATTR_RDONLY
         top = mount.new("tmpfs", {"source": "tmpfs", "mode": "755"}, attributes)
         try:
-            for name in self._names():
-                if "," in name:
-                    for alias in name.split(","):
-                        os.symlink(name, alias, dir_fd=top)
-                os.mkdir(name, 0o755, dir_fd=top)
+            for each in self.hierarchies:
+                if "," in each.name:
+                    for alias in each.name.split(","):
+                        os.symlink(each.name, alias, dir_fd=top)
+                os.mkdir(each.name, 0o755, dir_fd=top)
             mount.attach(top, place)
             self._propagate(top)
             if self.own:
@@ -97,28 +98,26 @@ class MountCgroups:
             os.close(top)
 
     def _mount_own(self, top: int) -> None:
-        for name, option in self.hierarchies:
+        for each in self.hierarchies:
             options: dict[str, str | None] = {"source": "cgroup"}
-            for word in option.split(","):
+            for word in filter(None, each.options.split(",")):
                 key, separator, value = word.partition("=")
                 options[key] = value if separator else None
-            self._mount_below(top, name, mount.new("cgroup", options, self.options.set))
-        if self.unified:
-            self._mount_below(top, "unified", mount.new("cgroup2", {"source": "cgroup"}, self.options.set))
+            kind = "cgroup" if each.options else "cgroup2"
+            self._mount_below(top, each.name, mount.new(kind, options, self.options.set))
 
     def _bind_own(self, top: int) -> None:
         """Each hierarchy's own group; its mount may show only a part of the hierarchy (in a container, as engines run
         them): the group's path is counted from that part.
         """
-        groups = own_groups()
-        for point, root, options in mounted():
-            name = point.rpartition("/")[2] if options else "unified"
-            if name not in self._names():
-                continue
-            own = next((path for key, path in groups.items() if set(key.split(",")) <= set(options or [""])), "/")
-            fd = mount.clone_tree(f"{point}/{_below(own, root)}", recursive=True)
+        groups = {frozenset(names.split(",")): path for names, path in own_groups().items()}
+        roots = tops()
+        for each in self.hierarchies:
+            wanted = set(each.options.split(","))
+            own = next((path for names, path in groups.items() if wanted <= names), "/")
+            fd = mount.clone_tree(f"{each.point}/{_below(own, roots.get(each.point, '/'))}", recursive=True)
             mount.set_attributes(fd, self.options.set, recursive=True)
-            self._mount_below(top, name, fd)
+            self._mount_below(top, each.name, fd)
 
     def _mount_below(self, top: int, name: str, fd: int) -> None:
         place = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=top)
@@ -138,16 +137,15 @@ def own_groups() -> dict[str, str]:
         return {line.split(":", 2)[1]: line.rstrip("\n").split(":", 2)[2] for line in file}
 
 
-def mounted() -> Sequence[tuple[str, str, list[str]]]:
-    """(mount point, the group that is its root, v1 options; none for v2) of each cgroup mount, in mount order."""
-    found = []
+def tops() -> dict[str, str]:
+    """Mount point of each cgroup mount → the group that is its root (mountinfo, proc(5)); of stacked ones the first."""
+    found: dict[str, str] = {}
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
         for line in file:
             before, _, after = line.partition(" - ")
-            kind, _source, options = after.rstrip("\n").split(" ", 2)
-            if kind in ("cgroup", "cgroup2"):
+            if after.startswith("cgroup"):
                 fields = before.split(" ")
-                found.append((fields[4], fields[3], options.split(",") if kind == "cgroup" else []))
+                found.setdefault(fields[4], fields[3])
     return found
 
 

@@ -6,7 +6,7 @@ from sampan.errors import InvalidArgument
 from sampan.linux import mount
 from sampan.linux.cgroup import hierarchies
 from sampan.runtime import devices, options, target
-from sampan.runtime.cgroup_mount import MountCgroups
+from sampan.runtime.cgroup_mount import Hierarchy, MountCgroups
 from sampan.runtime.devices import MakeDevice, PopulateDev
 from sampan.runtime.mounts import BindMount, MountFilesystem, ReadonlyMounts, Remount
 
@@ -81,17 +81,21 @@ def _bind(entry: oci.Mount, destination: str, parsed: MountOptions, prepared: in
 
 
 def _cgroups(destination: str, parsed: MountOptions, host: Host | None, own: bool) -> Operation:
-    if host is None or host.mode == "v2":
-        return MountCgroups(destination, parsed, (), own=own)
-    return MountCgroups(destination, parsed, _hierarchies(host), host.mode == "hybrid", own)
+    shown = _hierarchies(host) if host is not None and host.mode != "v2" else ()
+    return MountCgroups(destination, parsed, shown, own)
 
 
-def _hierarchies(host: Host) -> tuple[tuple[str, str], ...]:
-    """The v1 hierarchies as (directory name as the host has it, controllers): co-mounted ones share "cpu,cpuacct"."""
+def _hierarchies(host: Host) -> tuple[Hierarchy, ...]:
+    """The v1 hierarchies by their mount points: controllers mounted together share one, as "cpu,cpuacct"; and on a
+    hybrid host the v2 one, as "unified".
+    """
     together: dict[str, list[str]] = {}
-    for controller, mount_point in hierarchies(host).items():
-        together.setdefault(mount_point, []).append(controller)
-    return tuple((point.rpartition("/")[2], ",".join(controllers)) for point, controllers in together.items())
+    for controller, point in hierarchies(host).items():
+        together.setdefault(point, []).append(controller)
+    found = [Hierarchy(point.rpartition("/")[2], ",".join(names), point) for point, names in together.items()]
+    if host.mode == "hybrid":
+        found.append(Hierarchy("unified", "", host.v2))
+    return tuple(found)
 
 
 def device_operations(linux: oci.Linux, mounts: Sequence[oci.Mount]) -> list[Operation]:
