@@ -54,6 +54,15 @@ class NewCgroupNamespace:
 
 
 @dataclass(frozen=True)
+class NewIpcNamespace:
+    def describe(self) -> str:
+        return "new ipc namespace"
+
+    def apply(self, stage: Stage) -> None:
+        clone.unshare(clone.NEWIPC)
+
+
+@dataclass(frozen=True)
 class NewNetworkNamespace:
     def describe(self) -> str:
         return "new network namespace, with nothing but lo"

@@ -15,6 +15,7 @@ from sampan.runtime.kernel import (
     JoinNamespace,
     LoopbackUp,
     NewCgroupNamespace,
+    NewIpcNamespace,
     NewNetworkNamespace,
     SetHostname,
     SetOomScore,
@@ -44,7 +45,8 @@ class Plan:
 def clone_flags(linux: oci.Linux, joined: Mapping[str, int]) -> int:
     """The NEW… flags of clone3. Cgroup, network and time namespaces are made later, by the process itself: the first
     in its group, the others so rarely that they are not made ahead. A user namespace is among the flags when the spec
-    asks for a new one with its mappings; one that is given in `joined` is entered.
+    asks for a new one with its mappings; one that is given in `joined` is entered. An ipc namespace waits for its root
+    then: the root directory of its mqueue belongs to whoever makes it.
     """
     flags = 0
     for namespace in linux.namespaces:
@@ -53,7 +55,7 @@ def clone_flags(linux: oci.Linux, joined: Mapping[str, int]) -> int:
             raise InvalidArgument(f"unknown namespace type: {namespace.type}")
         if namespace.type not in joined and namespace.type not in _MADE_INSIDE:
             flags |= kind[0]
-    return flags
+    return flags & ~clone.NEWIPC if flags & clone.NEWUSER else flags
 
 
 @dataclass
@@ -98,6 +100,8 @@ def make(
     plan.inside += _namespaces(spec, {} if extras.entered else joined, kinds - set(joined))
     if extras.become_root:
         plan.inside.append(BecomeNamespaceRoot())
+        if "ipc" in kinds - set(joined):
+            plan.inside.append(NewIpcNamespace())
     propagation = _propagation(linux)
     plan.inside += [DetachPropagation(propagation), root]
     plan.inside += mount_entries.operations(linux, spec.mounts, host, "cgroup" in kinds, extras.prepared)

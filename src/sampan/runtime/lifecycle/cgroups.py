@@ -46,7 +46,8 @@ def make(record: Record, resources: oci.Resources | None, rootless: bool) -> tup
         group = Group.create(record.host, record.cgroups_path)
     except (OSError, SampanError) as error:
         if rootless and (isinstance(error, (PermissionError, Unsupported)) or getattr(error, "errno", 0) == 30):
-            return None, [f"no cgroup was made, so no limit holds: {error} (delegate one: systemd-run --user --scope)"]
+            why = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
+            return None, [f"no cgroup was made, so no limit holds: {why} (systemd-run --user --scope delegates one)"]
         raise
     try:
         return group, group.apply(_limits(resources, rootless))
