@@ -140,15 +140,17 @@ def test_a_read_only_root_with_writable_mounts(root: Path) -> None:
     assert furnished(root, entries, look, more=[ReadonlyRoot()], enter=True) == [False, False, True]
 
 
-def test_without_pivot_the_hosts_procfs_is_gone(root: Path) -> None:
+@pytest.mark.parametrize("propagation", ["", "rshared"])
+def test_without_pivot_the_hosts_procfs_is_gone(root: Path, propagation: str) -> None:
     """As on a host that runs from an initramfs. The old root is covered, its whole procfs and sysfs are away."""
     before = Path("/proc/self/mountinfo").read_text()
 
     def enter() -> list[Any]:
         linux = oci.Linux()
-        plan = [DetachPropagation(0), BindRoot(str(root), str(root))]
+        flags = root_propagation(propagation)
+        plan = [DetachPropagation(flags), BindRoot(str(root), str(root))]
         plan += mount_entries.operations(linux, [mount("/proc", kind="proc")], None, True, {})
-        stage = apply([*plan, EnterRootWithoutPivot(0)])
+        stage = apply([*plan, EnterRootWithoutPivot(flags)])
         whole = [each.place for each in mounts().values() if each.kind in ("proc", "sysfs")]
         escaped = os.path.exists("/../../../etc/passwd")
         os.chdir("/")

@@ -99,7 +99,8 @@ def _private_parent(directory: int) -> None:
             above = os.open("..", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
             if os.path.samestat(os.fstat(above), os.fstat(directory)):
                 os.close(above)
-                return  # the root of a chroot: no mount's top above us can be reached, nor attached below
+                reason = "a shared root is not possible below a chroot: what is mounted would appear outside"
+                raise OSError(errno.EINVAL, reason, "/") from error
         finally:
             os.close(directory)
         directory = above
@@ -149,7 +150,11 @@ class EnterRootWithoutPivot:
 
     def apply(self, stage: Stage) -> None:
         here = _open_directory("/")
+        if stage.shared:
+            _private_parent(os.dup(here))
         for place in _revealing(_mount_id(stage.root)):
+            if stage.shared:
+                _unshare(place)
             _hide(place)
         try:
             mount.attach(stage.root, here)
@@ -211,6 +216,16 @@ def unescaped(place: str) -> str:
     for escape, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
         place = place.replace(escape, character)
     return place
+
+
+def _unshare(place: str) -> None:
+    """A peer on the host would be unmounted too, with all that is mounted below it: they are ours alone from now on."""
+    top = _open_directory(place)
+    try:
+        mount.set_attributes(top, propagation=mount.MS_PRIVATE, recursive=True)
+        _private_parent(os.open("..", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=top))
+    finally:
+        os.close(top)
 
 
 def _hide(place: str) -> None:
