@@ -54,10 +54,14 @@ def hierarchies(host: Host) -> dict[str, str]:
 def check_path(path: str) -> str:
     """The path without slashes around it. Raises InvalidArgument for anything that could lead elsewhere."""
     names = path.strip("/")
-    if not names or len(names) > 3000 or "\0" in names or "\n" in names:
+    try:
+        length = len(os.fsencode(names))
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can express
+        length = 0
+    if not 0 < length <= 3000 or "\0" in names or "\n" in names:
         raise InvalidArgument(f"invalid cgroup path: {path!r}")
     for name in names.split("/"):
-        if name in ("", ".", "..") or len(name) > 255:
+        if name in ("", ".", "..") or len(os.fsencode(name)) > 255:
             raise InvalidArgument(f"invalid cgroup path: {path!r}")
     return names
 

@@ -41,7 +41,7 @@ def write(directory: str, name: str, value: str) -> None:
     path = f"{directory}/{name}"
     fd = os.open(path, _WRITE)
     try:
-        os.write(fd, value.encode())
+        os.write(fd, _encoded(value, path))
     except OSError as error:
         error.filename = path
         raise
@@ -56,11 +56,18 @@ def write_all(directory: str, name: str, values: list[str]) -> None:
     try:
         for value in values:
             try:
-                os.write(fd, value.encode())
+                os.write(fd, _encoded(value, path))
             except OSError as error:
                 raise failed(error, path, value) from error
     finally:
         os.close(fd)
+
+
+def _encoded(value: str, path: str) -> bytes:
+    try:
+        return value.encode()
+    except UnicodeEncodeError as error:  # half of a surrogate pair, which JSON can express
+        raise InvalidArgument(f"cannot write {value!r} to {path}: it is not text") from error
 
 
 def set_value(directory: str, name: str, value: int | str) -> None:

@@ -120,6 +120,8 @@ class Group:
         if resources.rdma and not controlfile.exists(directory, "rdma.max"):
             cgroupfs.enable(self.host, self.path, ["rdma"])
         sizes = [limit.page_size for limit in resources.hugepage_limits if limit.limit >= 0]
+        for size in sizes:
+            limits_v1.check_page_size(size)
         if sizes and not controlfile.exists(directory, f"hugetlb.{sizes[0]}.max"):
             cgroupfs.enable(self.host, self.path, ["hugetlb"])
 

@@ -282,7 +282,7 @@ def check_page_size(size: str) -> None:
 def apply_rdma(directory: str, limits: Mapping[str, Rdma]) -> list[str]:
     """rdma.max, the same file in v1 and v2: "mlx4_0 hca_handle=2 hca_object=max". None leaves a limit as it is."""
     for device, limit in limits.items():
-        if not device or any(character.isspace() for character in device):
+        if not device.isascii() or not device.isprintable() or " " in device or not device:
             raise InvalidArgument(f"invalid RDMA device name: {device!r}")
         pairs = [
             f"{key}={'max' if value == _RDMA_MAX else value}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 from sampan.errors import Unsupported
 from sampan.linux.cgroup import controlfile
 from sampan.linux.cgroup.cgroupfs import UNIFIED
+from sampan.linux.cgroup.limits_v1 import check_page_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
 
 
 def check(paths: Mapping[str, str], v2: bool, resources: Resources) -> None:
-    """Raises Unsupported for the first limit that has no file in the group; `paths` as of Group.paths."""
+    """Raises Unsupported for the first limit that has no file in the group, InvalidArgument for a page size that is none.
+
+    `paths` as of Group.paths.
+    """
     for asked, controller, v1_files, v2_files in _needs(resources, v2):
         in_v2 = v2 or (controller == "hugetlb" and controller not in paths)
         directory = paths.get(UNIFIED if in_v2 else controller)
@@ -46,6 +50,7 @@ def _needs(resources: Resources, v2: bool) -> Iterator[Need]:
     if resources.block_io is not None:
         yield from _block_io(resources.block_io)
     for limit in resources.hugepage_limits:
+        check_page_size(limit.page_size)
         name = f"hugetlb.{limit.page_size}"
         yield "hugepageLimits", "hugetlb", (f"{name}.limit_in_bytes",), (f"{name}.max",)
     if resources.rdma:

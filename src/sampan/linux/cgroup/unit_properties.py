@@ -30,6 +30,10 @@ _KIND = {"b": "block", "c": "char"}
 _INTEGERS = {
     "byte": "y", "int16": "n", "uint16": "q", "int32": "i", "uint32": "u", "int64": "x", "uint64": "t", "handle": "h",
 }
+_RANGES = {
+    "y": (0, 255), "n": (-1 << 15, (1 << 15) - 1), "q": (0, (1 << 16) - 1), "i": (-1 << 31, (1 << 31) - 1),
+    "u": (0, (1 << 32) - 1), "x": (-1 << 63, (1 << 63) - 1), "t": (0, INFINITY), "h": (0, 0),
+}
 _MAX_UNIFIED = {"memory.min": "MemoryMin", "memory.low": "MemoryLow", "memory.high": "MemoryHigh",
                 "memory.max": "MemoryMax", "memory.swap.max": "MemorySwapMax", "pids.max": "TasksMax"}
 
@@ -49,6 +53,9 @@ def of_resources(resources: Resources, v2: bool, version: int) -> list[Property]
         found.append(("IOWeight", ("t", weight_of_blkio(weight))) if v2 else ("BlockIOWeight", ("t", weight)))
     if v2:
         found += _unified(resources.unified, version)
+    for name, (signature, value) in found:
+        if signature == "t" and not (isinstance(value, int) and 0 <= value <= INFINITY):
+            raise InvalidArgument(f"{name} of a systemd unit is out of range: {value}")
     if resources.devices:
         found += of_devices(resources.devices, v2)
     return found
@@ -177,6 +184,7 @@ def of_annotations(annotations: Mapping[str, str]) -> list[Property]:
         if not (name.isascii() and name.isalpha() and name[0].isupper()):
             raise InvalidArgument(f"invalid annotation {key}: not the name of a systemd property")
         try:
+            text.encode()
             signature, value = _variant(text.strip())
             if name.endswith("Sec") and not name.endswith("USec"):
                 name, signature, value = f"{name[:-3]}USec", "t", _microseconds(value)
@@ -186,8 +194,15 @@ def of_annotations(annotations: Mapping[str, str]) -> list[Property]:
     return found
 
 
+def _in_range(signature: str, value: int) -> tuple[str, object]:
+    low, high = _RANGES[signature]
+    if not low <= value <= high:
+        raise ValueError(f"out of range: {value}")
+    return signature, value
+
+
 def _microseconds(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e12:
         raise ValueError("seconds must be a number")
     return int(value * 1_000_000)
 
@@ -198,14 +213,14 @@ def _variant(text: str) -> tuple[str, object]:
         return "b", text == "true"
     kind, _, number = text.partition(" ")
     if kind in _INTEGERS:
-        return _INTEGERS[kind], int(number)
+        return _in_range(_INTEGERS[kind], int(number))
     if text.startswith("[") and text.endswith("]"):
         return "as", [_string(part.strip()) for part in text[1:-1].split(",")]
     if text[:1] in ("'", '"'):
         return "s", _string(text)
     if "." in text:
         return "d", float(text)
-    return "i", int(text)
+    return _in_range("i", int(text))
 
 
 def _string(text: str) -> str:
