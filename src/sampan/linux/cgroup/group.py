@@ -91,13 +91,13 @@ class Group:
         if self.host.mode == "v2":
             self._enable_rare(resources)
             return limits_v2.apply(self._directories[UNIFIED], resources)
+        if resources.unified:
+            name = next(iter(resources.unified))
+            raise Unsupported(f"unified cgroup setting {name!r} needs cgroup v2, this host has {self.host.mode}")
         warnings = limits_v1.apply(self._directories, resources)
         sizes = [limit for limit in resources.hugepage_limits if limit.limit >= 0]
         if sizes and "hugetlb" not in self._directories:
             warnings += self._apply_hugetlb_unified(resources)
-        if resources.unified:
-            name = next(iter(resources.unified))
-            raise Unsupported(f"unified cgroup setting {name} needs cgroup v2, this host has {self.host.mode}")
         return warnings
 
     def require(self, resources: Resources) -> None:
@@ -192,7 +192,8 @@ class Group:
     def signal_all(self, number: int) -> None:
         """Send a signal to every process in the group; SIGKILL as `kill_all`, but nobody is waited for.
 
-        Frozen meanwhile where that can be done, so that no process forks past it. In a paused group the signals wait.
+        Frozen meanwhile where that can be done, so that no process forks past it. In a paused group the signals wait;
+        on v2 those that kill do not.
         """
         if number == processes.SIGKILL and UNIFIED in self._directories and self._kill_v2(self._directories[UNIFIED]):
             return

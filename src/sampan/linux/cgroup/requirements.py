@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def check(paths: Mapping[str, str], v2: bool, resources: Resources) -> None:
-    """Raises Unsupported for the first limit that has no file in the group, InvalidArgument for a page size that is none.
+    """Raises Unsupported for the first limit that has no file in the group, InvalidArgument for a bad page size.
 
     `paths` as of Group.paths.
     """
