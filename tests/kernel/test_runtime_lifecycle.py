@@ -1,0 +1,247 @@
+"""A container of a bundle through its life: create, start, exec, kill, delete, and what each refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import socket
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.runtime_fixture import Dock, dock
+
+
+@pytest.fixture
+def boat(tmp_path: Path) -> Iterator[Dock]:
+    with dock(tmp_path) as made:
+        yield made
+
+
+def ended(pid: int) -> None:
+    """Wait until a process that is not ours has ended."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    assert poll.poll(30_000), f"process {pid} does not end"
+    os.close(pidfd)
+
+
+def test_from_create_to_delete(boat: Dock) -> None:
+    boat.create("sleep", "1000")
+    created = boat.state()
+    assert created["status"] == "created" and created["id"] == boat.name and created["pid"] > 0
+    assert (created["bundle"], created["rootfs"]) == (str(boat.directory), str(boat.root))
+    assert os.readlink(f"/proc/{created['pid']}/ns/pid") != os.readlink("/proc/self/ns/pid")
+    boat.ok("start", boat.name)
+    assert boat.state()["status"] == "running"
+    assert Path(f"/proc/{created['pid']}/cmdline").read_text() == "sleep\x001000\x00"
+    boat.ok("kill", boat.name, "KILL")
+    ended(created["pid"])
+    stopped = boat.state()
+    assert (stopped["status"], stopped["pid"]) == ("stopped", 0)
+    boat.ok("delete", boat.name)
+    assert boat.call("state", boat.name).returncode == 1
+    assert os.listdir(boat.states) == []
+
+
+def test_what_is_created_is_what_runs(boat: Dock) -> None:
+    """A change of the bundle after create means nothing (runtime.md, "Lifecycle")."""
+    boat.create("sleep", "1000")
+    boat.config["process"]["args"] = ["false"]
+    boat.write()
+    boat.ok("start", boat.name)
+    assert Path(f"/proc/{boat.pid()}/cmdline").read_text() == "sleep\x001000\x00"
+
+
+def test_the_state_directory_is_for_its_owner_alone(boat: Dock) -> None:
+    boat.create("sleep", "1000")
+    assert stat.S_IMODE(os.stat(boat.states / boat.name).st_mode) == 0o700
+
+
+def test_an_id_is_taken_once(boat: Dock) -> None:
+    boat.create("sleep", "1000")
+    again = boat.call("create", "--bundle", str(boat.directory), boat.name)
+    assert (again.returncode, "already exists" in again.stderr) == (1, True)
+    assert boat.state()["status"] == "created"
+
+
+def test_refusals_name_the_state(boat: Dock) -> None:
+    pid = boat.launch("sleep", "1000")
+    assert "cannot start an already running container" in boat.call("start", boat.name).stderr
+    assert "not stopped" in boat.call("delete", boat.name).stderr
+    boat.ok("kill", boat.name, "9")
+    ended(pid)
+    assert "cannot start a container that has stopped" in boat.call("start", boat.name).stderr
+    assert "cannot exec in a stopped container" in boat.exec("true").stderr
+    assert "container not running" in boat.call("kill", boat.name, "TERM").stderr
+
+
+def test_a_created_container_can_be_deleted(boat: Dock) -> None:
+    boat.create("sleep", "1000")
+    pid = boat.pid()
+    boat.ok("delete", boat.name)
+    assert not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().split()[2]
+
+
+def test_a_created_container_whose_init_was_killed_is_stopped(boat: Dock) -> None:
+    boat.create("sleep", "1000")
+    pid = boat.pid()
+    boat.ok("kill", boat.name, "KILL")
+    ended(pid)
+    assert boat.state()["status"] == "stopped"
+    assert "has stopped" in boat.call("start", boat.name).stderr
+
+
+@pytest.mark.parametrize("args, code, words", [
+    (["missing"], 127, "executable file not found"), (["/bin"], 126, "is a directory"),
+    (["/etc/nothing"], 127, "no such file"),
+])
+def test_a_program_that_cannot_run_is_one_error(boat: Dock, args: list[str], code: int, words: str) -> None:
+    done = boat.run(*args)
+    assert done.returncode == 1 and words in done.stderr and "Traceback" not in done.stderr
+    assert os.listdir(boat.states) == []
+
+
+def test_exec_is_inside(boat: Dock) -> None:
+    pid = boat.launch("sleep", "1000")
+    done = boat.exec("sh", "-c", "readlink /proc/self/ns/mnt; hostname; exit 7")
+    assert done.returncode == 7
+    assert done.stdout.split() == [os.readlink(f"/proc/{pid}/ns/mnt"), "boat"]
+
+
+def test_exec_reaches_a_created_container(boat: Dock) -> None:
+    boat.create("sleep", "1000")
+    assert boat.exec("hostname").stdout == "boat\n"
+
+
+def test_the_time_namespace_has_its_offsets(boat: Dock) -> None:
+    boat.config["linux"]["namespaces"].append({"type": "time"})
+    boat.config["linux"]["timeOffsets"] = {"boottime": {"secs": 1_000_000}, "monotonic": {"secs": 5}}
+    with open("/proc/uptime", encoding="ascii") as file:
+        before = float(file.read().split()[0])
+    inside = float(boat.run("cat", "/proc/uptime").stdout.split()[0])
+    assert 1_000_000 <= inside - before < 1_000_100
+
+
+TEMPORARY = Path(tempfile.gettempdir())
+MAPPING = [{"containerID": 0, "hostID": 200_000, "size": 65_536}]
+
+
+def in_user_namespace(boat: Dock) -> None:
+    boat.config["linux"]["namespaces"].append({"type": "user"})
+    boat.config["linux"]["uidMappings"] = boat.config["linux"]["gidMappings"] = MAPPING
+    for path in (boat.root, *boat.root.parents):
+        if path.is_relative_to(TEMPORARY):
+            path.chmod(path.stat().st_mode | 0o011)  # its root must be able to reach it
+    os.chown(boat.root, 200_000, 200_000)
+
+
+def test_root_of_a_user_namespace_is_somebody_else_outside(boat: Dock) -> None:
+    in_user_namespace(boat)
+    pid = boat.launch("sleep", "1000")
+    assert os.stat(f"/proc/{pid}").st_uid == 200_000
+    assert boat.exec("id", "-u").stdout == "0\n"
+    owner = boat.exec("sh", "-c", "stat -c %u /dev/mqueue /dev/shm /proc/1").stdout.split()
+    assert owner == ["0", "0", "0"]
+
+
+def test_a_user_namespace_is_joined_with_what_it_owns(boat: Dock, tmp_path: Path) -> None:
+    in_user_namespace(boat)
+    pid = boat.launch("sleep", "1000")
+    with dock(tmp_path / "second") as second:
+        in_user_namespace(second)
+        second.config["linux"]["uidMappings"] = second.config["linux"]["gidMappings"] = []
+        for namespace in second.config["linux"]["namespaces"]:
+            if namespace["type"] in ("user", "network", "ipc"):
+                name = {"network": "net"}.get(namespace["type"], namespace["type"])
+                namespace["path"] = f"/proc/{pid}/ns/{name}"
+        script = "for n in user net ipc pid; do readlink /proc/self/ns/$n; done; id -u"
+        done = second.run("sh", "-c", script)
+        assert done.returncode == 0, done.stderr
+        *namespaces, uid = done.stdout.split()
+        theirs = [os.readlink(f"/proc/{pid}/ns/{name}") for name in ("user", "net", "ipc", "pid")]
+        assert namespaces[:3] == theirs[:3] and namespaces[3] != theirs[3] and uid == "0"
+
+
+def test_the_hosts_network_is_joined_from_a_new_user_namespace(boat: Dock) -> None:
+    """Owned by the host, it can be joined only before the user namespace is entered."""
+    in_user_namespace(boat)
+    for namespace in boat.config["linux"]["namespaces"]:
+        if namespace["type"] == "network":
+            namespace["path"] = "/proc/self/ns/net"
+    # sysfs shows the network namespace's devices: its mount is the host's alone
+    boat.config["mounts"] = [mount for mount in boat.config["mounts"] if mount["type"] != "sysfs"]
+    done = boat.run("readlink", "/proc/self/ns/net")
+    assert done.stdout.strip() == os.readlink("/proc/self/ns/net"), done.stderr
+
+
+def test_a_pid_namespace_is_joined(boat: Dock, tmp_path: Path) -> None:
+    pid = boat.launch("sleep", "1000")
+    with dock(tmp_path / "second") as second:
+        for namespace in second.config["linux"]["namespaces"]:
+            if namespace["type"] == "pid":
+                namespace["path"] = f"/proc/{pid}/ns/pid"
+        done = second.run("sh", "-c", "readlink /proc/self/ns/pid; cat /proc/1/cmdline")
+        assert done.stdout == f"{os.readlink(f'/proc/{pid}/ns/pid')}\nsleep\x001000\x00", done.stderr
+
+
+def test_the_pid_file_is_whole_and_the_process(boat: Dock) -> None:
+    boat.create("sleep", "1000", options=["--pid-file", str(boat.directory / "pid")])
+    assert (boat.directory / "pid").read_text() == str(boat.pid())
+
+
+def test_a_terminal_goes_to_the_console_socket(boat: Dock) -> None:
+    boat.config["process"]["terminal"] = True
+    boat.config["process"]["consoleSize"] = {"height": 33, "width": 77}
+    path = str(boat.directory / "console.sock")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(1)
+        boat.create("sh", "-c", "stty size; tty", options=["--console-socket", path])
+        connection, _ = listener.accept()
+        with connection:
+            _, fds, _, _ = socket.recv_fds(connection, 4096, 4)
+    (master,) = fds
+    boat.ok("start", boat.name)
+    with open(master, "rb", buffering=0) as file:
+        said = b""
+        while said.count(b"\n") < 2:
+            said += file.read(100)
+    assert said.split() == [b"33", b"77", b"/dev/pts/0"]
+
+
+def test_preserved_descriptors_reach_the_program_and_no_others(boat: Dock) -> None:
+    reading, writing = os.pipe()
+    third = os.open("/", os.O_RDONLY)
+    try:
+        script = "echo hello >&3; ls /proc/self/fd | tr '\\n' ' '"
+        boat.config["process"]["args"] = ["sh", "-c", script]
+        boat.write()
+
+        def arrange() -> None:
+            os.dup2(writing, 3)
+            os.dup2(third, 4)
+
+        done = boat.call(
+            "run", "--bundle", str(boat.directory), "--preserve-fds", "1", boat.name, close_fds=False,
+            preexec_fn=arrange,
+        )
+        assert done.returncode == 0, done.stderr
+        assert os.read(reading, 100) == b"hello\n"
+        assert done.stdout.split() == ["0", "1", "2", "3", "4"]  # 4 is ls's own, of /proc/self/fd
+    finally:
+        for fd in (reading, writing, third):
+            os.close(fd)
+
+
+def test_list_shows_all_of_them(boat: Dock) -> None:
+    boat.create("sleep", "1000")
+    found = json.loads(boat.ok("list", "--format", "json"))
+    assert [(entry["id"], entry["status"]) for entry in found] == [(boat.name, "created")]
