@@ -3,8 +3,13 @@
     host.py       where the hierarchies are mounted: found once, sent along as plain data
     cgroupfs.py   the driver that makes and removes directories itself (another driver is another module like it)
     group.py      Group: one container's directories in all hierarchies; join, kill, freeze, remove
-    limits_v1.py, limits_v2.py, device_program.py    OCI resources → control files, eBPF device program
-    stats.py      accounting, from the paths alone
+    limits_v1.py, limits_v2.py                       OCI resources → control files
+    devices.py, device_program.py                    device rules → v1's lists, v2's eBPF program
+    requirements.py                                  which files limits need: for those who refuse instead of warning
+    systemd.py, systemd_manager.py, unit_properties.py    the systemd driver, only loaded when asked for
+    delegation.py                                    groups of those who are not root
+    stats.py, stats_v1.py, stats_v2.py, figures.py   accounting, from the paths alone
+    oom.py        to be woken when memory runs out
     features.py   what this kernel's controllers can do
 
 A group has one directory in each v1 hierarchy that matters, and one in the v2 hierarchy when there is one: on hybrid

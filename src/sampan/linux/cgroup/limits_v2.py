@@ -91,7 +91,8 @@ def check_unified_name(name: str) -> None:
     """
     if name in _HARMLESS:
         return
-    if not (name.isascii() and name.isprintable()) or "/" in name or "\0" in name or "." not in name.strip(".") or name.startswith("cgroup."):
+    plain = name.isascii() and name.isprintable() and "/" not in name
+    if not plain or "." not in name.strip(".") or name.startswith("cgroup."):
         raise InvalidArgument(f"invalid unified cgroup setting: {name!r}")
 
 
