@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.mount_stage import apply, furnished, in_namespaces, mount, mounts
+from tests.mount_stage import apply, furnished, in_namespaces, let_through, mount, mounts
 
+from sampan.linux import clone
 from sampan.linux import mount as kernel
 from sampan.oci import runtime as oci
-from sampan.runtime import mount_entries
+from sampan.runtime import mount_entries, mount_sources
 from sampan.runtime.options import root_propagation
 from sampan.runtime.root import BindRoot, DetachPropagation, EnterRoot, EnterRootWithoutPivot, ReadonlyRoot
 from sampan.runtime.rootfs import Overlay, operation
@@ -51,7 +52,9 @@ def mount_tmpfs(place: str) -> None:
     os.close(fd)
 
 
-def exchanged(root: Path, shared: Path, propagation: str, *options: str) -> tuple[bool, bool]:
+def exchanged(
+    root: Path, shared: Path, propagation: str, *options: str, prepared: dict[int, int] | None = None, **more: Any
+) -> tuple[bool, bool]:
     """(whether a mount of the host appears in the container, whether one of the container appears on the host)."""
     ready, go = os.pipe(), os.pipe()
 
@@ -68,7 +71,8 @@ def exchanged(root: Path, shared: Path, propagation: str, *options: str) -> tupl
     if child == 0:
         try:
             entries = [mount("/data", *options, source=shared), mount("/proc", kind="proc")]
-            arrived = furnished(root, entries, work, propagation=propagation, enter=True)
+            arrived = furnished(
+                root, entries, work, propagation=propagation, enter=True, prepared=prepared, **more)
             os._exit(10 + arrived)
         finally:
             os._exit(1)
@@ -99,6 +103,24 @@ def test_what_passes_between_host_and_container(
     root: Path, shared: Path, propagation: str, options: tuple[str, ...], arrives: bool, reaches: bool
 ) -> None:
     assert exchanged(root, shared, propagation, *options) == (arrives, reaches)
+
+
+@pytest.mark.parametrize(("propagation", "arrives"), [("", True), ("rshared", True), ("private", False)])
+def test_what_passes_out_of_a_user_namespace(root: Path, shared: Path, propagation: str, arrives: bool) -> None:
+    """The source was opened by the runtime, in the host's mount namespace: its copy is no peer all the same."""
+    ids = [oci.IDMapping(container_id=0, host_id=100000, size=65536)]
+    linux = oci.Linux(
+        namespaces=[oci.Namespace(type="user")], uid_mappings=ids, gid_mappings=ids, rootfs_propagation=propagation)
+    let_through(root)
+    for place in (root, shared / "from-container"):
+        os.chown(place, 100000, 100000)
+    prepared = mount_sources.prepare(oci.Spec(linux=linux, mounts=[mount("/data", "rbind", source=shared)]))
+    try:
+        found = exchanged(
+            root, shared, propagation, "rbind", prepared=prepared, ids=[(0, 100000, 65536)], flags=clone.NEWPID)
+    finally:
+        os.close(prepared[0])
+    assert found == (arrives, False)
 
 
 @pytest.mark.parametrize("propagation", ["", "private", "rslave", "shared", "rshared", "unbindable", "runbindable"])

@@ -37,6 +37,8 @@ def prepare(spec: oci.Spec, user_namespace: int = -1) -> dict[int, int]:
                 fd = _open(entry, parsed, spec.linux, mapped, user_namespace)
                 if fd >= 0:
                     made[index] = fd
+                    if confined or not spec.linux.rootfs_propagation.endswith("shared"):
+                        _detach(fd)
     except BaseException:
         for fd in made.values():
             os.close(fd)
@@ -47,9 +49,9 @@ def prepare(spec: oci.Spec, user_namespace: int = -1) -> dict[int, int]:
 def _open(entry: oci.Mount, parsed: MountOptions, linux: oci.Linux, mapped: bool, user_namespace: int) -> int:
     try:
         fd = mounts.open_source(entry.source, parsed)
-    except PermissionError:
+    except PermissionError as error:
         if mapped:
-            raise
+            raise _refused(error, f"mount {target.clean(entry.destination)}", entry.source) from error
         return -1  # we may not either, being in a user namespace ourselves: the init stage tries, and says why not
     try:
         if mapped:
@@ -58,6 +60,13 @@ def _open(entry: oci.Mount, parsed: MountOptions, linux: oci.Linux, mapped: bool
     except BaseException:
         os.close(fd)
         raise
+
+
+def _detach(fd: int) -> None:
+    """It was opened in the host's mount namespace, where a shared mount's copy is its peer: what the container mounts
+    there would reach the host, even out of a user namespace.
+    """
+    mount.set_attributes(fd, propagation=mount.MS_SLAVE, recursive=True)
 
 
 def _map(fd: int, entry: oci.Mount, parsed: MountOptions, linux: oci.Linux, user_namespace: int) -> None:

@@ -132,6 +132,8 @@ class BindMount:
                 mount.attach(fd, place)
             finally:
                 os.close(place)
+            if self.prepared >= 0 and stage.private:
+                mount.set_attributes(fd, propagation=mount.MS_PRIVATE, recursive=True)
             _propagate(fd, self.options)
             if procfs and self.destination == "/proc":
                 stage.proc, keep = fd, True
@@ -215,6 +217,6 @@ def _set_attributes(fd: int, set_: int, clear: int, recursive: bool) -> None:
 
 
 def _propagate(fd: int, options: MountOptions) -> None:
-    """Once attached: the propagation of a detached mount cannot be set."""
+    """Once attached, so that it is not a question whether the kernel lets us do so before."""
     for flags in options.propagation:
         mount.set_attributes(fd, propagation=flags & ~mount.MS_REC, recursive=bool(flags & mount.MS_REC))

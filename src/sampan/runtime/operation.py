@@ -59,7 +59,8 @@ class Stage:
     devpts: int = -1
     null: int = -1
     empty: int = -1
-    shared: bool = False  # mounts may be peers of the host's (rootfsPropagation)
+    shared: bool = False  # mounts may be peers of the host's (rootfsPropagation); the opposite: private
+    private: bool = False
     readonly_later: list[int] = field(default_factory=list)  # mounts that become read-only once all is in place
     warnings: list[str] = field(default_factory=list)
 

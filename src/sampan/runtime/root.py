@@ -29,8 +29,8 @@ class DetachPropagation:
         if self.propagation & mount.MS_SHARED:
             stage.shared = True
             return
-        private = self.propagation & (mount.MS_PRIVATE | mount.MS_UNBINDABLE)
-        mount.set_propagation("/", (mount.MS_PRIVATE if private else mount.MS_SLAVE) | mount.MS_REC)
+        stage.private = bool(self.propagation & (mount.MS_PRIVATE | mount.MS_UNBINDABLE))
+        mount.set_propagation("/", (mount.MS_PRIVATE if stage.private else mount.MS_SLAVE) | mount.MS_REC)
 
 
 @dataclass(frozen=True)
