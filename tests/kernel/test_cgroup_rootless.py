@@ -19,11 +19,11 @@ pytestmark = pytest.mark.skipif(
 SCOPE = """
 import os, subprocess
 from sampan.linux.cgroup import detect, stats, systemd
-from sampan.oci.runtime import Memory, Pids, Resources
+from sampan.oci.runtime import DeviceCgroup, Memory, Pids, Resources
 
 host = detect()
 with subprocess.Popen(["sleep", "1000"]) as child:
-    limits = Resources(memory=Memory(limit=64 << 20), pids=Pids(limit=9))
+    limits = Resources(memory=Memory(limit=64 << 20), pids=Pids(limit=9), devices=[DeviceCgroup(allow=False)])
     group = systemd.create(host, ":sampan:rootless", child.pid, limits)
     try:
         above = f"user.slice/user-{os.getuid()}.slice/user@{os.getuid()}.service"

@@ -13,6 +13,7 @@ Needs the jeepney package (the "systemd" extra). Imported only when this driver 
 
 from __future__ import annotations
 
+import copy
 import os
 
 from sampan.errors import Conflict, InvalidArgument, Unsupported
@@ -45,6 +46,7 @@ def create(
     """
     manager = _manager()
     try:
+        resources = None if resources is None else _permitted(resources)
         slice_name, unit = unit_names(cgroups_path, delegation.is_rootless())
         properties = _kind_of_unit(host, slice_name, unit, pid)
         if resources is not None:
@@ -105,6 +107,7 @@ class SystemdGroup(Group):
         Then once more, because systemd rounds (a cpu quota to a percent). While systemd writes v1's device lists anew,
         they deny everything for a moment: so the container is frozen meanwhile.
         """
+        resources = _permitted(resources)
         manager = _manager()
         try:
             properties = unit_properties.of_resources(resources, self.host.mode == "v2", manager.version)
@@ -135,6 +138,18 @@ class SystemdGroup(Group):
         super().remove()
         for controller in _UNKNOWN.intersection(self.paths()):
             cgroupfs.prune_up(os.path.dirname(self.paths()[controller]), self.path.count("/"))
+
+
+def _permitted(resources: Resources) -> Resources:
+    """Without device rules where the caller is not the host's root: the kernel lets nobody else say who uses devices.
+
+    What such a user may not open, a container of theirs may not open either.
+    """
+    if not (resources.devices and delegation.is_rootless()):
+        return resources
+    resources = copy.copy(resources)
+    resources.devices = []
+    return resources
 
 
 def unit_names(cgroups_path: str, user: bool = False) -> tuple[str, str]:
