@@ -235,6 +235,10 @@ class _Creation:
         state = stage.state(self.spec, self.record.id, self.record.bundle, status.CREATING, pid)
         hooks.run(wanted.prestart, state, "prestart")
         hooks.run(wanted.create_runtime, state, "createRuntime")
+        if self.linux.net_devices:
+            from sampan.runtime import netdevices  # rare, and brings rtnetlink
+
+            netdevices.move(self.linux.net_devices, pid)
 
     def _hand_out_console(self) -> None:
         if self.console >= 0 and self.options.console_socket:
