@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -138,6 +139,18 @@ def dock(directory: Path, *args: str) -> Iterator[Dock]:
         yield made
     finally:
         made.delete()
+
+
+def ended(pid: int) -> None:
+    """Wait for a process's end."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    assert poll.poll(1000 * PATIENCE), f"process {pid} does not end"
+    os.close(pidfd)
 
 
 def map_ids(boat: Dock) -> None:

@@ -2,20 +2,21 @@
  *
  *     catcher MARKER          until a file /stop is there. Then one line for each find:
  *
- *     exe PATH ERRNO          an executable file that is not ours; ERRNO of opening it for writing, 0: it could be written
+ *     exe STATE PATH          an executable file that is not ours: "open" if it can be written once nobody executes it,
+ *                             "readonly" for its mount, "sealed"
  *     host WAY                MARKER, a path of the host, exists by way of a process's root, cwd or descriptor
  *     traced PID              ptrace(2) let us seize a process that had not executed the user's program yet
  */
 #define _GNU_SOURCE
 #include <ctype.h>
 #include <dirent.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -93,11 +94,14 @@ int main(int argc, char **argv) {
         closedir(all);
         while (waitpid(-1, NULL, WNOHANG) > 0) {}
     }
-    for (int i = 0; i < count; i++) {
-        char path[32];
-        snprintf(path, sizeof path, "/proc/self/fd/%d", held[i]);
-        int fd = open(path, O_WRONLY);
-        printf("exe %s %d\n", names[i], fd < 0 ? errno : 0);
+    for (int i = 0; i < count; i++) { /* to open it would say "busy" as long as anybody executes it */
+        struct statvfs mount;
+        int sealed = fcntl(held[i], F_GET_SEALS);
+        const char *state = fstatvfs(held[i], &mount)      ? "unknown"
+                            : mount.f_flag & ST_RDONLY     ? "readonly"
+                            : sealed > 0 && sealed & F_SEAL_WRITE ? "sealed"
+                                                           : "open";
+        printf("exe %s %s\n", state, names[i]);
     }
     fflush(stdout);
     return 0;

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.runtime_fixture import Dock, dock, map_ids, one_clear_line
+from tests.runtime_fixture import Dock, dock, ended, map_ids, one_clear_line
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -110,7 +109,7 @@ def test_a_pid_that_is_somebody_elses_now_is_not_touched(boat: Dock) -> None:
     victim = subprocess.Popen(["sleep", "1000"], stdin=subprocess.DEVNULL)
     try:
         boat.ok("kill", boat.name, "KILL")
-        pidfd_wait(pid)
+        ended(pid)
         file = boat.states / boat.name / "state.json"
         file.write_text(file.read_text().replace(f'"pid":{pid}', f'"pid":{victim.pid}'))
         assert json.loads(file.read_text())["pid"] == victim.pid
@@ -124,17 +123,6 @@ def test_a_pid_that_is_somebody_elses_now_is_not_touched(boat: Dock) -> None:
     finally:
         victim.kill()
         victim.wait()
-
-
-def pidfd_wait(pid: int) -> None:
-    try:
-        fd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    assert poll.poll(20_000)
-    os.close(fd)
 
 
 IDS = ["../x", "..", ".", "", "a/b", "/etc", "a\nb", "é", "x" * 300, "a b", "a\\b", "$(id)", "~"]

@@ -38,7 +38,8 @@ class Log:
             message = f"{message[:_LONGEST]}…"
         self._say("error", message)
         if self._fd != 2:
-            write(2, f"{message}\n".encode(errors="replace"))
+            line = message.replace("\n", "\\n")  # what it quotes may be any name of a file
+            write(2, f"{line}\n".encode(errors="replace"))
 
     def warning(self, message: str) -> None:
         self._say("warning", message)
