@@ -266,6 +266,16 @@ def test_memory_oddities(make: Callable[..., Group]) -> None:
         assert "swappiness" in warnings and "OomKillDisable" in warnings and "kernel memory" in warnings
 
 
+def test_a_limit_of_zero_is_none_given(make: Callable[..., Group]) -> None:
+    group = make()
+    if not has(group, "memory"):
+        pytest.skip("no memory controller here")
+    group.apply(Resources(memory=Memory(limit=64 * MIB, swap=96 * MIB, reservation=32 * MIB)))
+    assert group.apply(Resources(memory=Memory(limit=0, swap=0, reservation=0), pids=Pids(limit=0))) == []
+    assert stats.read(group.paths()).memory.limit == 64 * MIB
+    assert value(group, "memory", "memory.soft_limit_in_bytes", "memory.low") == str(32 * MIB)
+
+
 def test_a_limit_below_what_is_used_kills_when_nobody_is_to_check(make: Callable[..., Group]) -> None:
     group = make()
     if "memory" in group.paths() or not has(group, "memory"):

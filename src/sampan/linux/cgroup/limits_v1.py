@@ -71,17 +71,20 @@ def apply(directories: Mapping[str, str], resources: Resources) -> list[str]:
 
 
 def apply_memory(directory: str, memory: Memory) -> list[str]:
-    """memory.limit_in_bytes and its kin. `memory.swap` counts memory and swap together, as memory.memsw does."""
+    """memory.limit_in_bytes and its kin. `memory.swap` counts memory and swap together, as memory.memsw does.
+
+    A limit of 0 is "not given", as for runc.
+    """
     warnings: list[str] = []
-    swap = memory.swap
+    swap = memory.swap or None
     if memory.limit == -1 and swap is None:
         swap = -1  # else the old memory+swap limit would still bound the memory
-    _apply_limit_and_swap(directory, memory.limit, swap, warnings)
-    if memory.reservation is not None:
+    _apply_limit_and_swap(directory, memory.limit or None, swap, warnings)
+    if memory.reservation:
         set_value(directory, "memory.soft_limit_in_bytes", memory.reservation)
-    if memory.kernel is not None:
+    if memory.kernel:
         _set_or_warn(directory, "memory.kmem.limit_in_bytes", memory.kernel, NO_KERNEL_MEMORY, warnings)
-    if memory.kernel_tcp is not None:
+    if memory.kernel_tcp:
         _set_or_warn(directory, "memory.kmem.tcp.limit_in_bytes", memory.kernel_tcp, NO_KERNEL_MEMORY, warnings)
     if memory.swappiness is not None:
         _set_or_warn(directory, "memory.swappiness", memory.swappiness, NO_SWAPPINESS, warnings)

@@ -97,25 +97,28 @@ def check_unified_name(name: str) -> None:
 
 
 def apply_memory(directory: str, memory: Memory) -> list[str]:
-    """memory.max, memory.swap.max (swap alone, where OCI counts memory and swap together), memory.low."""
+    """memory.max, memory.swap.max (swap alone, where OCI counts memory and swap together), memory.low.
+
+    A limit of 0 is "not given", as for runc.
+    """
     warnings: list[str] = []
-    swap = memory.swap
+    swap = memory.swap or None
     if memory.limit == -1 and swap is None:
         swap = -1
-    if memory.limit is not None:
+    if memory.limit:
         if memory.check_before_update is not False:
             _check_usage(directory, memory.limit)
         set_value(directory, "memory.max", "max" if memory.limit < 0 else memory.limit)
     if swap is not None:
-        value = _swap_alone(directory, memory.limit, swap)
+        value = _swap_alone(directory, memory.limit or None, swap)
         try:
             set_value(directory, "memory.swap.max", value)
         except Unsupported:
             if value != "max":
                 warnings.append(NO_SWAP_LIMIT)
-    if memory.reservation is not None:
+    if memory.reservation:
         set_value(directory, "memory.low", "max" if memory.reservation < 0 else memory.reservation)
-    if memory.kernel is not None or memory.kernel_tcp is not None:
+    if memory.kernel or memory.kernel_tcp:
         warnings.append(NO_KERNEL_MEMORY)
     if memory.swappiness is not None:
         warnings.append(NO_SWAPPINESS)

@@ -60,7 +60,7 @@ def _needs(resources: Resources, v2: bool) -> Iterator[Need]:
 
 
 def _memory(memory: Memory, v2: bool) -> Iterator[Need]:
-    if memory.limit is not None and memory.limit >= 0:
+    if memory.limit is not None and memory.limit > 0:
         yield "memory.limit", "memory", ("memory.limit_in_bytes",), ("memory.max",)
     if memory.reservation is not None and memory.reservation > 0:
         yield "memory.reservation", "memory", ("memory.soft_limit_in_bytes",), ("memory.low",)

@@ -66,17 +66,17 @@ def _bytes(value: int) -> int:
 
 
 def _memory_v1(memory: Memory) -> list[Property]:
-    return [] if memory.limit is None else [("MemoryLimit", ("t", _bytes(memory.limit)))]
+    return [("MemoryLimit", ("t", _bytes(memory.limit)))] if memory.limit else []
 
 
 def _memory_v2(memory: Memory) -> list[Property]:
     found: list[Property] = []
-    swap = -1 if memory.limit == -1 and memory.swap is None else memory.swap
-    if memory.limit is not None:
+    swap = -1 if memory.limit == -1 and not memory.swap else memory.swap or 0
+    if memory.limit:
         found.append(("MemoryMax", ("t", _bytes(memory.limit))))
-    if memory.reservation is not None:
+    if memory.reservation:
         found.append(("MemoryLow", ("t", _bytes(memory.reservation))))
-    if swap is not None and (swap < 0 or memory.limit is not None):
+    if swap < 0 or (swap and memory.limit):
         found.append(("MemorySwapMax", ("t", INFINITY if swap < 0 else max(0, swap - (memory.limit or 0)))))
     return found
 
