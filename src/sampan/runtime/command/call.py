@@ -85,6 +85,6 @@ def root_directory(options: Parsed, rootless: bool) -> str:
 
 
 def _in_user_namespace() -> bool:
-    """Whether our uid 0 is another user's outside (user_namespaces(7)): the first namespace maps everything to itself."""
+    """Whether our ids are others outside (user_namespaces(7)): the first namespace maps everything to itself."""
     with open("/proc/self/uid_map", encoding="ascii") as file:
         return file.read().split() != ["0", "0", "4294967295"]

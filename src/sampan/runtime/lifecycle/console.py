@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import _socket
-import array
 import errno
 import fcntl
 import os
@@ -48,7 +47,7 @@ def send(path: str, master: int) -> None:
     """
     sock = connect(path)
     try:
-        rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", [master]))
+        rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("i", master))
         sock.sendmsg([_NAME], [rights], _socket.MSG_NOSIGNAL)
     except OSError as error:
         raise OSError(error.errno, error.strerror, path) from error
