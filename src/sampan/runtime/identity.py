@@ -67,7 +67,7 @@ class BecomeUser:
         return f"become {self.identity.uid}:{self.identity.gid} with {len(names)} capabilities"
 
     def apply(self, stage: Stage) -> None:
-        # No more powerful than others of a shared pid namespace from here on: they shall not look into us (CVE-2016-9962).
+        # From here on no more powerful than others of a shared pid namespace, who could look into us (CVE-2016-9962).
         process.prctl(process.PR_SET_DUMPABLE, 0)
         if self.sets is not None:
             capability.drop_bounding(self.sets.bounding, self.last_cap)
