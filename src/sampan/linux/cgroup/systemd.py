@@ -16,7 +16,7 @@ from __future__ import annotations
 import copy
 import os
 
-from sampan.errors import Conflict, InvalidArgument, Unsupported
+from sampan.errors import Conflict, InvalidArgument, Unavailable, Unsupported
 from sampan.linux.cgroup import cgroupfs, delegation, unit_properties
 from sampan.linux.cgroup.group import Group
 
@@ -55,6 +55,8 @@ def create(
         _start(manager, unit, properties)
         try:
             path = manager.control_group(unit).strip("/")
+            if not path:
+                raise Unavailable(f"systemd ended {unit} at once: its process {pid} is gone")
             group = SystemdGroup(host, path, cgroupfs.adopt(host, path), unit)
             try:
                 if unit.endswith(".slice"):
