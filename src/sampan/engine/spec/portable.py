@@ -22,11 +22,25 @@ def adapt(made: Made, features: Features, with_init: bool) -> Spec:
     if spec.domainname:  # younger than many a runtime: dockerd does it so, too
         linux.sysctl = {**linux.sysctl, "kernel.domainname": spec.domainname}
         spec.domainname = ""
+    spec.mounts = [_sysfs_in_user_namespace(spec, mount) for mount in spec.mounts]
     if linux.resources is not None:
         _leave_out(linux.resources, features)
     if with_init:
         _put_init(spec)
     return spec
+
+
+def _sysfs_in_user_namespace(spec: Spec, mount: Mount) -> Mount:
+    """A sysfs shows a network namespace, and mounting it needs power over that one. Ours comes ready, so a user
+    namespace of the container's own has none over it: the host's is bound, as podman does.
+    """
+    kinds = {namespace.type for namespace in (spec.linux.namespaces if spec.linux else [])}
+    if mount.type != "sysfs" or "user" not in kinds:
+        return mount
+    return Mount(
+        destination=mount.destination, type="bind", source="/sys",
+        options=["rbind", "rprivate", "nosuid", "noexec", "nodev", "ro"],
+    )
 
 
 def _put_init(spec: Spec) -> None:

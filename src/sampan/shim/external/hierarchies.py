@@ -15,7 +15,7 @@ def remove_empty(path: str) -> None:
     name = check_path(path)
     for mount_point in _mount_points():
         try:
-            os.rmdir(f"{mount_point}/{name}")
+            os.rmdir(f"{mount_point}/{name}")  # allowed: cgroupfs; plain names, checked
         except OSError as error:
             if error.errno not in _EXPECTED:
                 raise
