@@ -14,6 +14,9 @@ from sampan.errors import InvalidArgument, SampanError, Unsupported
 from sampan.linux import mount, userns
 from sampan.runtime import mount_entries, mounts, options, target
 
+ROOT = -1
+"""The index of the root file system among what was prepared."""
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sampan.oci import runtime as oci
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def prepare(spec: oci.Spec, user_namespace: int = -1) -> dict[int, int]:
-    """Index of an entry of spec.mounts → descriptor of its detached mount; the caller closes them after the clone.
+    """Index of an entry of spec.mounts, or ROOT → descriptor of a detached mount; the caller's to close later.
 
     In the runtime, before the clone, its descriptors kept by the child. `user_namespace` is that of a container that
     joins one, or -1. Raises InvalidArgument, Unsupported, OSError; nothing stays open then.
@@ -30,6 +33,8 @@ def prepare(spec: oci.Spec, user_namespace: int = -1) -> dict[int, int]:
     assert spec.linux is not None
     confined = any(namespace.type == "user" for namespace in spec.linux.namespaces) and os.geteuid() == 0
     try:
+        if confined and spec.root is not None:
+            _add_root(made, spec.root.path)
         for index, entry in enumerate(spec.mounts):
             parsed = options.parse(entry.options)
             mapped = mount_entries.wants_id_map(entry, parsed)
@@ -44,6 +49,14 @@ def prepare(spec: oci.Spec, user_namespace: int = -1) -> dict[int, int]:
             os.close(fd)
         raise
     return made
+
+
+def _add_root(made: dict[int, int], path: str) -> None:
+    try:
+        made[ROOT] = mount.clone_tree(path, recursive=True)
+    except PermissionError:
+        return  # as with sources: the init stage tries
+    _detach(made[ROOT])
 
 
 def _open(entry: oci.Mount, parsed: MountOptions, linux: oci.Linux, mapped: bool, user_namespace: int) -> int:

@@ -52,19 +52,28 @@ class MountOverlay:
 
 @dataclass(frozen=True)
 class BindRoot:
-    """The root: an existing directory, as a mount of its own, with what is mounted below it."""
+    """The root: an existing directory, as a mount of its own, with what is mounted below it.
+
+    `prepared` is the descriptor of such a mount, detached, made by who may come to it (mount_sources.py), or -1.
+    """
 
     path: str
     at: str
+    prepared: int = -1
 
     def describe(self) -> str:
         return f"bind {self.path} as the root"
 
     def apply(self, stage: Stage) -> None:
-        if stage.shared:
-            _private_parent(_open_directory(self.path))
-        stage.root = mount.clone_tree(self.path, recursive=True)
+        if self.prepared >= 0:
+            stage.root = self.prepared
+        else:
+            if stage.shared:
+                _private_parent(_open_directory(self.path))
+            stage.root = mount.clone_tree(self.path, recursive=True)
         _attach_at(stage, self.at)
+        if self.prepared >= 0 and stage.private:
+            mount.set_attributes(stage.root, propagation=mount.MS_PRIVATE, recursive=True)
 
 
 def _open_directory(path: str) -> int:
@@ -72,7 +81,10 @@ def _open_directory(path: str) -> int:
 
 
 def _attach_at(stage: Stage, directory: str) -> None:
-    place = _open_directory(directory)
+    try:
+        place = _open_directory(directory)
+    except PermissionError:  # below a directory that is closed to a user namespace's root: any other place will do
+        place = _open_directory("/")
     try:
         if stage.shared:
             _private_parent(os.dup(place))

@@ -24,8 +24,11 @@ class Directory(structs.Struct, tag="directory", tag_field="kind"):
 Rootfs = Overlay | Directory
 
 
-def operation(rootfs: Rootfs, at: str) -> Operation:
-    """What makes the root in the init stage; it is attached at `at`, an existing directory of ours."""
+def operation(rootfs: Rootfs, at: str, prepared: int = -1) -> Operation:
+    """What makes the root in the init stage; it is attached at `at`, an existing directory of ours.
+
+    `prepared`: the descriptor of a detached mount of a Directory, opened by who may (mount_sources.py), or -1.
+    """
     if isinstance(rootfs, Overlay):
         return MountOverlay(tuple(rootfs.lower), rootfs.upper, rootfs.work, at)
-    return BindRoot(rootfs.path, at)
+    return BindRoot(rootfs.path, at, prepared)

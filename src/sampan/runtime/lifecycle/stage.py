@@ -8,10 +8,10 @@ from __future__ import annotations
 import os
 
 from sampan.jobs import channel as wire
-from sampan.lean.record import dataclass, field
+from sampan.lean.record import dataclass
 from sampan.linux import clone, process
 from sampan.oci import runtime as oci
-from sampan.runtime import attributes, identity, init, plan
+from sampan.runtime import attributes, identity, init, mount_sources, plan
 from sampan.runtime.kernel import JoinCgroup
 from sampan.runtime.lifecycle import hooks, status
 from sampan.runtime.operation import Operation, Recorder, Report, Stage
@@ -30,27 +30,24 @@ if TYPE_CHECKING:
 class Ready:
     """What the runtime has made for the stage. Descriptors stay the runtime's; the stage has its own copies of them.
 
-    `joined`: kind → descriptor of a namespace to enter; `staged`: they were entered before. `cgroup_fds`: files to join
-    the cgroup by. `listening`: the bound socket to wait on for `start`. `prepared`: sources of mounts
-    (mount_sources.py).
+    `joined`: kind → descriptor of a namespace to enter; `staged`: they were entered before. `listening`: the bound
+    socket to wait on for `start`. `prepared`: sources of mounts (mount_sources.py). `trampoline`: see init.py.
     """
 
     spec: oci.Spec
     id: str
     bundle: str
     host: Host | None
-    cgroup_path: str
-    cgroup_fds: tuple[int, ...]
     joined: Mapping[str, int]
     staged: bool
     listening: int
     stdio: init.Stdio
+    prepared: dict[int, int]
     filter: Filter | None = None
     preserve_fds: int = 0
     pivot: bool = True
     new_keyring: bool = True
     trampoline: bool = False
-    prepared: dict[int, int] = field(default_factory=dict)
 
 
 def work(ready: Ready) -> Callable[[socket.socket], None]:
@@ -59,8 +56,8 @@ def work(ready: Ready) -> Callable[[socket.socket], None]:
     def child(sync: socket.socket) -> None:
         preserved = range(3, 3 + ready.preserve_fds)
         process.close_all_but([  # the record's directory above all: its lock would be ours as well
-            sync.fileno(), ready.listening, *ready.stdio, *ready.cgroup_fds, *ready.joined.values(),
-            *ready.prepared.values(), *preserved,
+            sync.fileno(), ready.listening, *ready.stdio, *ready.joined.values(), *ready.prepared.values(),
+            *preserved,
         ])
         init.guarded(sync, lambda: _begin(sync, ready))
 
@@ -68,13 +65,14 @@ def work(ready: Ready) -> Callable[[socket.socket], None]:
 
 
 def _begin(sync: socket.socket, ready: Ready) -> None:
-    if wire.receive(sync) is None:  # {"go"}: we are mapped, and in our cgroup if systemd puts us there
+    received = wire.receive(sync)  # {"go"}: we are mapped, and systemd's if it makes our cgroup
+    if received is None:
         os._exit(1)
     recorder = Recorder()
     spec = ready.spec
     assert spec.process is not None and spec.linux is not None and spec.root is not None
-    root = operation(Directory(spec.root.path), spec.root.path)
-    join = JoinCgroup(ready.cgroup_path, ready.cgroup_fds) if ready.cgroup_fds else None
+    root = operation(Directory(spec.root.path), spec.root.path, ready.prepared.get(mount_sources.ROOT, -1))
+    join = JoinCgroup(spec.linux.cgroups_path, tuple(received[1])) if received[1] else None
     what = plan.make(spec, root, join, ready.host, ready.joined, _extras(sync, ready))
     sets, warnings = identity.final_sets(spec.process.capabilities)
     setup = init.ProcessSetup(

@@ -1,0 +1,91 @@
+"""Mounts of whole bundles, by the runtime's command."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.runtime_fixture import Dock, dock, map_ids, one_clear_line
+
+
+@pytest.fixture
+def boat(tmp_path: Path) -> Iterator[Dock]:
+    with dock(tmp_path / "boat") as made:
+        yield made
+
+
+def add(boat: Dock, destination: str, source: str, *options: str, kind: str = "bind", **more: Any) -> None:
+    boat.config["mounts"].append(
+        {"destination": destination, "type": kind, "source": source, "options": list(options), **more})
+
+
+def said(boat: Dock, *args: str, options: tuple[str, ...] = ()) -> str:
+    done = boat.run(*args, options=options)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_source_relative_to_the_bundle_and_a_destination_relative_to_the_root(boat: Dock) -> None:
+    (boat.directory / "volume").mkdir()
+    (boat.directory / "volume/file").write_text("content")
+    add(boat, "data/deep", "volume", "rbind", "ro")
+    assert said(boat, "sh", "-c", "cat /data/deep/file; touch /data/deep/x 2>/dev/null || echo no") == "contentno\n"
+
+
+def test_an_id_mapped_volume_in_a_user_namespace(boat: Dock) -> None:
+    volume = boat.directory / "volume"
+    volume.mkdir(mode=0o700)  # closed to the container's root, but for the mapping
+    (volume / "file").write_text("")
+    os.chown(volume / "file", 5, 6)
+    add(boat, "/mapped", "volume", "bind", "idmap")
+    add(boat, "/plain", "volume", "bind")
+    map_ids(boat)
+    boat.directory.parent.chmod(0o700)  # nor may it pass to its own root file system
+    script = "stat -c %u:%g /mapped/file /mapped; touch /mapped/new; stat -c %u /plain; ls /plain 2>&1"
+    done = boat.run("sh", "-c", script)
+    assert done.stdout.split()[:3] == ["5:6", "0:0", "65534"] and "ermission denied" in done.stdout
+    assert (volume / "new").stat().st_uid == 0
+
+
+def test_a_volume_below_a_closed_directory_in_a_user_namespace(boat: Dock) -> None:
+    (boat.directory / "closed/volume").mkdir(parents=True)
+    (boat.directory / "closed/volume/file").write_text("content")
+    (boat.directory / "closed").chmod(0o700)
+    add(boat, "/data", "closed/volume", "rbind")
+    map_ids(boat)
+    boat.directory.parent.chmod(0o700)  # nor may it pass to its own root file system
+    assert said(boat, "cat", "/data/file") == "content"
+
+
+def test_everything_of_a_terminalless_dev(boat: Dock) -> None:
+    listing = said(boat, "ls", "/dev").split()
+    assert {"null", "zero", "full", "random", "urandom", "tty", "fd", "stdin", "stdout", "stderr", "ptmx", "pts", "shm",
+            "mqueue"} <= set(listing)
+    assert "console" not in listing
+
+
+@pytest.mark.parametrize("options", [(), ("--no-pivot",)])
+def test_the_program_sees_its_own_mounts_alone(boat: Dock, options: tuple[str, ...]) -> None:
+    add(boat, "/run", "run", "tmpcopyup", "size=1m", kind="tmpfs")
+    (boat.root / "run").mkdir()
+    (boat.root / "run/file").write_text("copied")
+    boat.config["root"]["readonly"] = True
+    out = said(boat, "sh", "-c", "cat /run/file; echo; touch /x 2>&1; cat /proc/self/mountinfo; ls /", options=options)
+    lines = out.splitlines()
+    assert lines[0] == "copied" and "Read-only" in lines[1]
+    whole = [line for line in lines if re.search(r" / /\S* .* - proc ", line)]
+    assert len(whole) == 1 and "etc" in lines and "usr" not in lines
+
+
+def test_the_error_names_the_mount(boat: Dock) -> None:
+    add(boat, "/data", "missing", "bind")
+    done = boat.run("true")
+    assert done.returncode != 0
+    line = one_clear_line(done.stderr)
+    assert "/data" in line and "No such file or directory" in line and str(boat.directory / "missing") in line
+    boat.config["mounts"][-1] = {"destination": "/proc/self", "type": "tmpfs", "source": "x"}
+    assert "nothing may be mounted" in one_clear_line(boat.run("true").stderr)
