@@ -61,7 +61,7 @@ def test_root_inside_is_the_user_outside(boat: Dock) -> None:
 def test_no_cgroup_is_a_warning_that_says_what_to_do(boat: Dock) -> None:
     done = boat.run("true")
     assert done.returncode == 0, done.stderr
-    assert "no limit holds" in done.stderr and "delegate" in done.stderr
+    assert "no cgroup was made" in done.stderr and "delegated" in done.stderr
 
 
 def test_devices_are_the_hosts_bound(boat: Dock) -> None:

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import os
 
-from sampan.errors import InvalidArgument, SampanError, Unsupported
-from sampan.linux import cgroup
-from sampan.linux.cgroup import Group, Host, cgroupfs, devices
+from sampan.errors import InvalidArgument, Unsupported
+from sampan.linux import cgroup, userns
+from sampan.linux.cgroup import Group, Host, cgroupfs, delegation
 from sampan.oci import runtime as oci
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sampan.runtime.lifecycle.records import Record
 
+NO_GROUP = "no cgroup was made, so nothing is limited or counted: have one delegated (systemd-run --user --scope)"
 
-def path_of(spec: oci.Spec, container_id: str, systemd: bool) -> str:
-    """The spec's cgroupsPath, or the runtime's choice: a group named as the container."""
+
+def path_of(host: Host, spec: oci.Spec, container_id: str, systemd: bool) -> str:
+    """The spec's cgroupsPath, or the runtime's choice: a group named as the container. Raises InvalidArgument."""
     path = spec.linux.cgroups_path if spec.linux is not None else ""
-    if systemd:
-        if path and path.count(":") != 2:
-            raise InvalidArgument(
-                f'expected cgroupsPath to be of format "slice:prefix:name" for systemd cgroups, got {path!r} instead'
-            )
-        return path or f":sampan:{container_id}"
-    return path or container_id
+    if not systemd:
+        return delegation.resolve(host, path, container_id)
+    if path and path.count(":") != 2:
+        raise InvalidArgument(
+            f'expected cgroupsPath to be of format "slice:prefix:name" for systemd cgroups, got {path!r} instead'
+        )
+    return path or f":sampan:{container_id}"
 
 
 def host(rootless: bool) -> Host | None:
@@ -36,59 +38,54 @@ def host(rootless: bool) -> Host | None:
         raise
 
 
-def make(record: Record, resources: oci.Resources | None, rootless: bool) -> tuple[Group | None, list[str]]:
-    """The group with its limits, and the host's warnings; None and a warning where an ordinary user may not make one.
-
-    Undone if it fails.
-    """
-    assert record.host is not None
-    try:
-        group = Group.create(record.host, record.cgroups_path)
-    except (OSError, SampanError) as error:
-        if rootless and (isinstance(error, (PermissionError, Unsupported)) or getattr(error, "errno", 0) == 30):
-            why = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
-            return None, [f"no cgroup was made, so no limit holds: {why} (systemd-run --user --scope delegates one)"]
-        raise
-    try:
-        return group, group.apply(_limits(resources, rootless))
-    except BaseException:
-        group.remove()
-        raise
-
-
-def make_scope(record: Record, pid: int, resources: oci.Resources | None) -> Group:
-    """The same by systemd, which puts `pid` in."""
-    from sampan.linux.cgroup import systemd
-
-    assert record.host is not None
-    return systemd.create(record.host, record.cgroups_path, pid, _limits(resources, rootless=False))
-
-
-def _limits(resources: oci.Resources | None, rootless: bool) -> oci.Resources:
-    """The spec's, with the device rules complete. An ordinary user may not say who uses devices (EPERM)."""
-    wanted = resources if resources is not None else oci.Resources()
-    wanted.devices = [] if rootless else devices.complete(oci.DeviceCgroup, wanted.devices)
-    return wanted
-
-
 def directories(record: Record) -> dict[str, str]:
-    """Where the group will be: written down before it is made, so that a delete finds what a killed create left."""
+    """Where the group will be: written down before it is made, so that a delete finds what a killed create left.
+
+    systemd's is known only once it is there.
+    """
     assert record.host is not None
     if record.systemd:
         return {}
     return cgroupfs.directories(record.host, record.cgroups_path, cgroup.hierarchies(record.host))
 
 
+def make(record: Record, linux: oci.Linux) -> tuple[Group | None, list[str]]:
+    """The group with its limits, and the host's warnings. None and a warning: an ordinary user may not make one, and
+    nothing in the spec needs it. Undone if it fails. Raises Forbidden, and as Group.create, require and apply.
+    """
+    assert record.host is not None
+    group = delegation.create(record.host, linux.cgroups_path, record.id, linux.resources)
+    if group is None:
+        return None, [NO_GROUP]
+    try:
+        if linux.resources is None:
+            return group, []
+        group.require(linux.resources)
+        return group, group.apply(linux.resources)
+    except BaseException:
+        group.remove()
+        raise
+
+
+def make_scope(record: Record, pid: int, linux: oci.Linux) -> Group:
+    """The same by systemd, which puts `pid` in where it knows of the hierarchy."""
+    from sampan.linux.cgroup import systemd
+
+    assert record.host is not None
+    return systemd.create(record.host, record.cgroups_path, pid, linux.resources, record.annotations)
+
+
+def hand_over(group: Group, linux: oci.Linux) -> None:
+    """A container with a user namespace of its own may make groups below its own one (cgroups(7), delegation)."""
+    kinds = {namespace.type for namespace in linux.namespaces}
+    if not {"user", "cgroup"} <= kinds:
+        return
+    uids, gids = ([(it.container_id, it.host_id, it.size) for it in some] for some in
+                  (linux.uid_mappings, linux.gid_mappings))
+    if uids and gids and os.geteuid() == 0:
+        delegation.hand_over(group, userns.to_host(uids, 0), userns.to_host(gids, 0))
+
+
 def is_rootless(wish: str) -> bool:
     """`--rootless`: "true", "false" or "auto": whoever is not root of the first user namespace."""
-    if wish == "auto":
-        return os.geteuid() != 0 or not _maps_everything()
-    return wish == "true"
-
-
-def _maps_everything() -> bool:
-    fd = os.open("/proc/self/uid_map", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.read(fd, 200).split() == [b"0", b"0", b"4294967295"]
-    finally:
-        os.close(fd)
+    return delegation.is_rootless() if wish == "auto" else wish == "true"

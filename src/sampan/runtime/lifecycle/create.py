@@ -125,13 +125,15 @@ class _Creation:
         self.recorder = Recorder()
         self.warnings: list[str] = []
         self.joined: dict[str, int] = {}
+        self.staged = False
         self.born: birth.Born | None = None
         self.group: Group | None = None
         self.filter: Filter | None = None
+        self.devices = self.linux.net_devices
         self.console = -1
         self.record = Record(
             id=entry.id, bundle=os.path.abspath(options.bundle), rootfs=spec.root.path, created=_now(),
-            owner=_owner(), cgroups_path=cgroups.path_of(spec, entry.id, options.systemd), systemd=options.systemd,
+            owner=_owner(), systemd=options.systemd,
             annotations=spec.annotations, creator=os.getpid(), creator_start_time=status.process_state(os.getpid())[1],
         )
 
@@ -150,21 +152,23 @@ class _Creation:
 
     def _made(self, listening: _socket.socket) -> Created:
         self.joined = newborn.open_namespaces(self.linux, {})
+        self.staged = birth.needs_stage(plan.clone_flags(self.linux, self.joined), self.joined)
         self.warnings += attributes.check(self.spec)
         self.filter = filters.compile(self.entry.root, self.linux.seccomp)
         chosen = self.record.host = cgroups.host(self.options.rootless)
         if chosen is not None:
+            self.record.cgroups_path = cgroups.path_of(chosen, self.spec, self.entry.id, self.options.systemd)
             self.record.cgroups = cgroups.directories(self.record)
         self.entry.write_file("config.json", encode(self.spec))
         self.entry.write(self.record)
         if chosen is not None and not self.options.systemd:
-            self.group, warnings = cgroups.make(self.record, self.linux.resources, self.options.rootless)
+            self.group, warnings = cgroups.make(self.record, self.linux)
             self.warnings += warnings
             self.recorder.done("Cgroup", f"make cgroup {self.record.cgroups_path} and set its limits")
         born = self.born = self._bear(listening)
         if self.options.systemd and chosen is not None:
-            self.group = cgroups.make_scope(self.record, born.pid, self.linux.resources)
-        wire.send(born.sync, {"go": True})
+            self.group = cgroups.make_scope(self.record, born.pid, self.linux)
+        self._let_go(born)
         report = self._until_ready(born)
         if self.group is None:
             self.record.host = None
@@ -182,20 +186,16 @@ class _Creation:
     def _bear(self, listening: _socket.socket) -> birth.Born:
         """The clone, its mappings written; it waits for {"go"}."""
         flags = plan.clone_flags(self.linux, self.joined)
-        staged = birth.needs_stage(flags, self.joined)
-        fds = self.group.open_join_fds(v2=staged) if self.group is not None else []
-        prepared: dict[int, int] = {}
+        prepared = mount_sources.prepare(self.spec, self.joined.get("user", -1))
         try:
-            ready = self._ready(tuple(fds), staged, listening.fileno())
-            ready.prepared = prepared = mount_sources.prepare(self.spec, self.joined.get("user", -1))
-            work = stage.work(ready)
-            if staged:
+            work = stage.work(self._ready(listening.fileno(), prepared))
+            if self.staged:
                 born = birth.staged(flags, self.joined, work)
             else:
                 cgroup = self.group.open_v2_fd() if self.group is not None else None
                 born = birth.directly(flags, cgroup, self.joined, work)
         finally:
-            for fd in (*fds, *prepared.values()):
+            for fd in prepared.values():
                 os.close(fd)
         self.recorder.done("Clone", "a process in namespaces of its own")
         if flags & clone.NEWUSER:
@@ -206,13 +206,24 @@ class _Creation:
                 raise
         return born
 
-    def _ready(self, fds: tuple[int, ...], staged: bool, listening: int) -> stage.Ready:
+    def _ready(self, listening: int, prepared: dict[int, int]) -> stage.Ready:
         options = self.options
         return stage.Ready(
-            self.spec, self.entry.id, self.record.bundle, self.record.host, self.record.cgroups_path, fds, self.joined,
-            staged, listening, options.stdio, self.filter, options.preserve_fds, options.pivot, options.new_keyring,
+            self.spec, self.entry.id, self.record.bundle, self.record.host, self.joined, self.staged, listening,
+            options.stdio, prepared, self.filter, options.preserve_fds, options.pivot, options.new_keyring,
             not interpreter.is_readonly(),
         )
+
+    def _let_go(self, born: birth.Born) -> None:
+        """Mapped, and in its unit where systemd made one: the rest of its cgroups it joins itself, by these files."""
+        fds = self.group.open_join_fds(v2=self.staged) if self.group is not None else []
+        try:
+            wire.send(born.sync, {"go": True}, fds)
+        finally:
+            for fd in fds:
+                os.close(fd)
+        if self.group is not None:
+            cgroups.hand_over(self.group, self.linux)
 
     def _until_ready(self, born: birth.Born) -> Report:
         """Follow the init stage until it waits; run the hooks that are the runtime's. Raises the error it reports."""
@@ -221,24 +232,30 @@ class _Creation:
             if "error" in message:
                 raise from_message(message["error"])
             if "hooks" in message:
+                self._move_devices(born.pid)
                 self._run_hooks(born.pid)
                 wire.send(born.sync, {"go": True})
             if "ready" in message:
+                self._move_devices(born.pid)
                 self.console = fds[0] if fds else -1
                 report = decode(message["ready"], Report)
                 report.steps = self.recorder.steps + report.steps
                 return report
         raise Internal("the container's init stage ended without a word (was it killed by the memory limit?)")
 
+    def _move_devices(self, pid: int) -> None:
+        """Once, as soon as the network namespace is there: hooks find the devices in it."""
+        devices, self.devices = self.devices, {}
+        if devices:
+            from sampan.runtime import netdevices  # rare, and brings netlink
+
+            netdevices.move(devices, pid)
+
     def _run_hooks(self, pid: int) -> None:
         wanted = self.spec.hooks or oci.Hooks()
         state = stage.state(self.spec, self.record.id, self.record.bundle, status.CREATING, pid)
         hooks.run(wanted.prestart, state, "prestart")
         hooks.run(wanted.create_runtime, state, "createRuntime")
-        if self.linux.net_devices:
-            from sampan.runtime import netdevices  # rare, and brings rtnetlink
-
-            netdevices.move(self.linux.net_devices, pid)
 
     def _hand_out_console(self) -> None:
         if self.console >= 0 and self.options.console_socket:
