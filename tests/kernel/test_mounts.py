@@ -200,7 +200,7 @@ def test_an_overlay_with_options_of_any_length(root: Path, tmp_path: Path, lengt
 
 def test_an_overlay_says_what_is_wrong(root: Path, tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"missing|No such file"):
-        furnished(root, [mount("/m", f"lowerdir={tmp_path}/missing", kind="overlay")])
+        furnished(root, [mount("/m", f"lowerdir={tmp_path}:{tmp_path}/missing", kind="overlay")])
     with pytest.raises(OSError, match=r"No such file|not a directory|Not a directory"):
         furnished(root, [mount("/m", f"lowerdir={tmp_path}/{'z' * 200}/{'z' * 200}", kind="overlay")])
     assert overlay.layers(":a::b") == [("a", True), ("b", True)]
