@@ -6,7 +6,7 @@ import os
 
 from sampan.errors import InvalidArgument, Unsupported
 from sampan.linux import cgroup, userns
-from sampan.linux.cgroup import Group, Host, cgroupfs, delegation
+from sampan.linux.cgroup import Group, Host, cgroupfs, delegation, devices
 from sampan.oci import runtime as oci
 
 TYPE_CHECKING = False
@@ -58,10 +58,9 @@ def make(record: Record, linux: oci.Linux) -> tuple[Group | None, list[str]]:
     if group is None:
         return None, [NO_GROUP]
     try:
-        if linux.resources is None:
-            return group, []
-        group.require(linux.resources)
-        return group, group.apply(linux.resources)
+        limits = _limits(linux.resources)
+        group.require(limits)
+        return group, group.apply(limits)
     except BaseException:
         group.remove()
         raise
@@ -72,7 +71,14 @@ def make_scope(record: Record, pid: int, linux: oci.Linux) -> Group:
     from sampan.linux.cgroup import systemd
 
     assert record.host is not None
-    return systemd.create(record.host, record.cgroups_path, pid, linux.resources, record.annotations)
+    return systemd.create(record.host, record.cgroups_path, pid, _limits(linux.resources), record.annotations)
+
+
+def _limits(resources: oci.Resources | None) -> oci.Resources:
+    """The spec's, with the device rules complete. An ordinary user may not say who uses devices (EPERM)."""
+    wanted = resources if resources is not None else oci.Resources()
+    wanted.devices = [] if delegation.is_rootless() else devices.complete(oci.DeviceCgroup, wanted.devices)
+    return wanted
 
 
 def hand_over(group: Group, linux: oci.Linux) -> None:
