@@ -72,7 +72,8 @@ def pressure(directory: str, name: str) -> Pressure | None:
     found = Pressure()
     for line in lines:
         kind, *pairs = line.split()
-        values = {key: float(value) for key, _, value in (pair.partition("=") for pair in pairs)}
+        words = [pair.partition("=") for pair in pairs]
+        values = {key: int(value) if value.isdigit() else float(value) for key, _, value in words}
         if kind == "some":
             found.some = values
         elif kind == "full":
