@@ -48,6 +48,7 @@ class Agent:
         self._listening = socket.socket(socket.AF_UNIX)
         self._listening.bind(path)
         self._listening.listen()
+        self._listening.settimeout(20)
         self.fd = -1
 
     def accept(self) -> dict[str, object]:
