@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sampan.errors import InvalidArgument
 from sampan.linux import mount, overlay
@@ -65,6 +67,29 @@ def test_root_propagation(name: str, flags: int) -> None:
 ])
 def test_clean(path: str, clean: str) -> None:
     assert target.clean(path) == clean
+
+
+@given(st.text(alphabet="/.ab", max_size=30))
+def test_a_clean_path_is_absolute_and_goes_nowhere_but_down(path: str) -> None:
+    clean = target.clean(path)
+    assert clean.startswith("/") and target.clean(clean) == clean
+    assert not {"", ".", ".."} & set(clean.split("/")[1:]) or clean == "/"
+
+
+WORDS = st.sampled_from(["bind", "rbind", "ro", "rro", "remount", "idmap", "rshared", "tmpcopyup", "size=1", "ratime"])
+
+
+@given(st.builds(
+    oci.Mount, destination=st.text(max_size=12), type=st.sampled_from(["", "bind", "none", "tmpfs", "cgroup", "proc"]),
+    source=st.text(max_size=5), options=st.lists(st.one_of(WORDS, st.text(max_size=8)), max_size=6),
+))
+def test_any_entry_is_one_operation_or_one_clear_error(entry: oci.Mount) -> None:
+    try:
+        made = mount_entries.operation(entry, V1, True)
+    except InvalidArgument as error:
+        assert "\n" not in str(error)
+    else:
+        assert made.describe()
 
 
 def test_which_operation() -> None:

@@ -68,7 +68,9 @@ class MountFilesystem:
             fd = overlay.new(options, attributes) if self.kind == "overlay" else mount.new(
                 self.kind, options, attributes)
         except PermissionError as error:
-            raise OSError(error.errno, _NEEDS.get(self.kind, error.strerror), self.kind) from error
+            if self.kind not in _NEEDS:
+                raise
+            raise OSError(error.errno, _NEEDS[self.kind], self.kind) from error
         if self.options.recursive_set:
             mount.set_attributes(fd, self.options.recursive_set & ~(mount.ATTR_RDONLY * self._writable_at_first()))
         if self.options.copy_up and covered >= 0 and self.kind == "tmpfs":
