@@ -53,7 +53,7 @@ def check(spec: oci.Spec) -> list[str]:
     if linux.intel_rdt is not None:
         _check_intel_rdt()
     if linux.net_devices:
-        from sampan.runtime import netdevices  # rare, and brings rtnetlink; the runtime's process, not the container's
+        from sampan.runtime import netdevices  # allowed: the runtime, not the container; rare, and brings netlink
 
         netdevices.check(linux.net_devices, "network" in kinds)
     for clock, offset in linux.time_offsets.items():

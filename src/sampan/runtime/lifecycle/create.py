@@ -247,7 +247,7 @@ class _Creation:
         """Once, as soon as the network namespace is there: hooks find the devices in it."""
         devices, self.devices = self.devices, {}
         if devices:
-            from sampan.runtime import netdevices  # rare, and brings netlink
+            from sampan.runtime import netdevices  # allowed: the runtime, not the container; rare
 
             netdevices.move(devices, pid)
 
