@@ -19,7 +19,7 @@ COMMAND = Command(
 
 
 def run(call: Call) -> int:
-    from sampan.runtime import features  # allowed: looks at the host; only here
+    from sampan.runtime.features import document  # allowed: looks at the host; only here
 
-    call.write(layout.indented(features.document(), "    ") + "\n")
+    call.write(layout.indented(document(), "    ") + "\n")
     return 0

@@ -1,0 +1,177 @@
+"""`exec`: one more process in a container."""
+
+from __future__ import annotations
+
+import os
+
+from sampan.errors import InvalidArgument, Unsupported
+from sampan.oci import runtime as oci
+from sampan.runtime.command import creating
+from sampan.runtime.command.arguments import BOOL, INTS, LIST, Command, Flag, UsageError
+from sampan.runtime.lifecycle import bundle, execute, foreground
+from sampan.runtime.lifecycle.console import HostTerminal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sampan.runtime.command.arguments import Parsed
+    from sampan.runtime.command.call import Call
+    from sampan.runtime.enter import Joined
+    from sampan.runtime.lifecycle.execute import ExecOptions
+    from sampan.runtime.lifecycle.records import Entry
+
+_MAX_FILE = 8 << 20
+_MAX_ID = 2**32 - 2
+
+COMMAND = Command(
+    "exec",
+    "run one more process in a container",
+    "<container-id> <command> [arguments...] | --process FILE <container-id>",
+    (
+        creating.CONSOLE_SOCKET,
+        Flag(("cwd",), "working directory in the container"),
+        Flag(("env", "e"), "NAME=value for the process's environment; may be repeated", LIST),
+        Flag(("tty", "t"), "give it a terminal", BOOL),
+        Flag(("user", "u"), "uid[:gid] of the process"),
+        Flag(("additional-gids", "g"), "one more group of the process; may be repeated", INTS),
+        Flag(("process", "p"), "file with the process as JSON, as in a config.json"),
+        Flag(("detach", "d"), "return when the process runs", BOOL),
+        creating.PID_FILE,
+        Flag(("process-label",), "SELinux label of the process"),
+        Flag(("apparmor",), "AppArmor profile of the process"),
+        Flag(("no-new-privs",), "no program gives the process new privileges", BOOL),
+        Flag(("cap", "c"), "one more capability (CAP_…); may be repeated", LIST),
+        creating.PRESERVE_FDS,
+        Flag(("cgroup",), "run in an existing group below the container's: [controller[,…]:]path", LIST),
+        Flag(("ignore-paused",), "also in a paused container, where it waits for resume", BOOL),
+    ),
+    least=1,
+    most=None,
+    in_order=True,
+    description=(
+        "The process is like the container's own, but for what the flags say. Without --detach this stays until it\n"
+        "ends; the exit code is the process's, 255 when it could not be run."
+    ),
+)
+
+
+def run(call: Call) -> int:
+    parsed = call.parsed
+    if len(parsed.arguments) == 1 and not parsed.text("process"):
+        raise InvalidArgument("process args cannot be empty")
+    with call.entry() as entry:
+        options = _options(parsed, entry)
+        if parsed.flag("detach"):
+            joined = execute.execute(entry, options)
+            _close(call, joined)
+            return 0
+        if options.console_socket:
+            raise InvalidArgument("cannot use console socket if runc will not detach or allocate tty")
+        options.keep_console = True
+        with foreground.Signals() as arriving:
+            return _foreground(call, entry, options, arriving)
+
+
+def _foreground(call: Call, entry: Entry, options: ExecOptions, arriving: foreground.Signals) -> int:
+    if not options.process.terminal:
+        stdio = foreground.Stdio.without_terminals()
+        options.stdio = stdio.given
+        return _follow(call, execute.execute(entry, options), stdio, None, arriving)
+    with HostTerminal() as terminal:
+        joined = execute.execute(entry, options)
+        return _follow(call, joined, foreground.Stdio(), terminal, arriving)
+
+
+def _follow(
+    call: Call, joined: Joined, stdio: foreground.Stdio, terminal: HostTerminal | None, arriving: foreground.Signals
+) -> int:
+    try:
+        return foreground.Attached(joined.pid, joined.pidfd, stdio, joined.console, terminal).follow(arriving)
+    finally:
+        _close(call, joined)
+
+
+def _close(call: Call, joined: Joined) -> None:
+    for warning in joined.warnings:
+        call.log.warning(warning)
+    for fd in (joined.pidfd, joined.console):
+        if fd >= 0:
+            os.close(fd)
+
+
+def _options(parsed: Parsed, entry: Entry) -> ExecOptions:
+    if parsed.text("process"):
+        process = bundle.decode_process(_read(parsed.text("process")))
+    else:
+        spec = entry.spec()
+        assert spec.process is not None
+        process = changed(spec.process, parsed)
+        bundle.check_process(process)
+    return execute.ExecOptions(
+        process,
+        pid_file=parsed.text("pid-file"),
+        console_socket=parsed.text("console-socket"),
+        preserve_fds=creating.preserved(parsed.number("preserve-fds")),
+        ignore_paused=parsed.flag("ignore-paused"),
+        cgroup=_cgroup(parsed.texts("cgroup")),
+    )
+
+
+def changed(process: oci.Process, parsed: Parsed) -> oci.Process:
+    """The container's own process with what the flags say. Raises InvalidArgument."""
+    process.args = parsed.arguments[1:]
+    process.env = process.env + parsed.texts("env")
+    process.cwd = parsed.text("cwd") or process.cwd
+    process.apparmor_profile = parsed.text("apparmor") or process.apparmor_profile
+    process.selinux_label = parsed.text("process-label") or process.selinux_label
+    process.terminal = parsed.flag("tty")
+    process.console_size = None
+    if "no-new-privs" in parsed.given:
+        process.no_new_privileges = parsed.flag("no-new-privs")
+    if parsed.texts("cap"):
+        process.capabilities = _with(process.capabilities or oci.Capabilities(), parsed.texts("cap"))
+    if parsed.text("user"):
+        uid, colon, gid = parsed.text("user").partition(":")
+        process.user.uid = _id(uid, "uid")
+        process.user.gid = _id(gid, "gid") if colon else process.user.gid
+        process.user.username = ""
+    groups = [_id(str(number), "gid") for number in parsed.numbers("additional-gids")]
+    process.user.additional_gids = process.user.additional_gids + groups
+    return process
+
+
+def _with(sets: oci.Capabilities, names: list[str]) -> oci.Capabilities:
+    """More for this process. Ambient ones only where there are inheritable ones: the kernel wants both."""
+    sets.bounding = sets.bounding + names
+    sets.effective = sets.effective + names
+    sets.permitted = sets.permitted + names
+    if sets.inheritable:
+        sets.ambient = sets.ambient + names
+    return sets
+
+
+def _id(text: str, kind: str) -> int:
+    """Numbers are numbers: no name is ever looked up (CVE-2016-3697)."""
+    if not text.isascii() or not text.isdigit() or len(text) > 10 or int(text) > _MAX_ID:
+        raise InvalidArgument(f"parsing {text} as int for {kind} failed: it must be a number from 0 to {_MAX_ID}")
+    return int(text)
+
+
+def _cgroup(given: list[str]) -> str:
+    if not given:
+        return ""
+    if len(given) > 1 or ":" in given[0]:
+        raise Unsupported("--cgroup: a path for single controllers cannot be chosen; give one path for all of them")
+    return given[0]
+
+
+def _read(path: str) -> bytes:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    data = b""
+    try:
+        while len(data) <= _MAX_FILE and (more := os.read(fd, 65536)):
+            data += more
+    finally:
+        os.close(fd)
+    if len(data) > _MAX_FILE:
+        raise UsageError(f"{path} is larger than {_MAX_FILE >> 20} MiB")
+    return data
