@@ -11,7 +11,7 @@ import pytest
 
 from sampan.errors import Conflict, InvalidArgument, Unsupported
 from sampan.linux.cgroup import Group, Host, controlfile, detect, stats, systemd
-from sampan.oci.runtime import CPU, DeviceCgroup, Memory, Pids, Resources
+from sampan.oci.runtime import CPU, DeviceCgroup, HugepageLimit, Memory, Pids, Resources
 
 MIB = 1 << 20
 BOOTED = os.path.isdir("/run/systemd/system")
@@ -162,6 +162,8 @@ def test_a_unit_in_use_is_not_taken_over_and_a_failure_leaves_none(
         create(":sampan:broken", annotations={"org.systemd.property.Nonsense": "true"})
     with pytest.raises(InvalidArgument):
         create(":sampan:broken", Resources(cpu=CPU(mems="900")))
+    with pytest.raises(Unsupported, match="3MB"):
+        create(":sampan:broken", Resources(hugepage_limits=[HugepageLimit(page_size="3MB", limit=0)]))
     assert show("sampan-broken.scope", "LoadState") == "not-found"
     assert not os.path.exists(f"{next(iter(group.paths().values()))}/../sampan-broken.scope")
 

@@ -42,7 +42,8 @@ def create(
 
     `Group.warnings` says what this host lacks. `annotations`: those named org.systemd.property.* become properties.
     All or nothing, but for the process, which is the caller's to end. Raises InvalidArgument (the path, a value),
-    Conflict (a unit of that name has processes), Unsupported (no systemd here, no jeepney), Unavailable, Forbidden.
+    Conflict (a unit of that name has processes), Unsupported (no systemd here, no jeepney, a limit that cannot hold:
+    see Group.require), Unavailable, Forbidden.
     """
     manager = _manager()
     try:
@@ -62,6 +63,7 @@ def create(
                 if unit.endswith(".slice"):
                     group.add(pid)
                 if resources is not None:
+                    group.require(resources)
                     group.warnings += group.write(resources)
             except BaseException:
                 for directory in group.paths().values():
