@@ -186,24 +186,26 @@ def test_sysctls_without_a_proc_of_the_container(key: str, file: str) -> None:
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_session_keyring_of_the_containers_own(shared: bool) -> None:
+    container = f"keyring-test-{os.getpid()}-{shared}"  # the kernel takes its time to forget one
+
     def look() -> object:
         mine = keyring.session()
-        again = keyring.join_session("_ses.keyring-test")
+        again = keyring.join_session(f"_ses.{container}")
 
         def exec_joins_it() -> object:
-            keyring.join_session("another")
+            keyring.join_session(f"another-{container}")
             left = keyring.session() != mine
-            JoinSessionKeyring("keyring-test", shared).apply(Stage())
+            JoinSessionKeyring(container, shared).apply(Stage())
             return left and keyring.session() == mine
 
         keys = Path("/proc/keys").read_text().splitlines()
         names = [line.split()[8] for line in keys if line.startswith(f"{mine:08x}")]
         return [names, again == mine, in_child(exec_joins_it)]
 
-    seen = after(JoinSessionKeyring("keyring-test", shared), look=look)
+    seen = after(JoinSessionKeyring(container, shared), look=look)
     if isinstance(seen, list) and len(seen) == 2:
         pytest.skip(f"this host allows no keyrings: {seen[1]}")
-    assert seen == [["_ses.keyring-test:"], True, True]
+    assert seen == [[f"_ses.{container}:"], True, True]
 
 
 def test_a_host_that_forbids_keyrings_is_a_warning() -> None:
