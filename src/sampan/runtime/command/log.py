@@ -38,8 +38,7 @@ class Log:
             message = f"{message[:_LONGEST]}…"
         self._say("error", message)
         if self._fd != 2:
-            line = message.replace("\n", "\\n")  # what it quotes may be any name of a file
-            write(2, f"{line}\n".encode(errors="replace"))
+            write(2, f"{printable(message)}\n".encode(errors="replace"))
 
     def warning(self, message: str) -> None:
         self._say("warning", message)
@@ -66,9 +65,18 @@ def quoted(text: str) -> str:
     """As logrus quotes a value: only when something in it needs it, with Go's escapes."""
     if text and _PLAIN.issuperset(text):
         return text
-    escapes = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
-    words = (escapes.get(c) or (c if c.isprintable() else f"\\x{ord(c):02x}" if ord(c) < 256 else c) for c in text)
-    return f'"{"".join(words)}"'
+    return '"' + printable(text.replace("\\", "\\\\").replace('"', '\\"')) + '"'
+
+
+def printable(text: str) -> str:
+    """On one line whatever names of files it quotes: Go's escapes for what is no printable character."""
+    return "".join(c if c.isprintable() else _escaped(c) for c in text)
+
+
+def _escaped(c: str) -> str:
+    if c in "\n\t\r":
+        return {"\n": "\\n", "\t": "\\t", "\r": "\\r"}[c]
+    return f"\\x{ord(c):02x}" if ord(c) < 128 else f"\\u{ord(c):04x}"
 
 
 def write(fd: int, data: bytes) -> None:
