@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from sampan.errors import Conflict, SampanError, Unsupported
-from sampan.lean.structs import encode
+from sampan.lean.structs import convert, encode, to_builtins
 from sampan.oci import runtime as oci
 from sampan.runtime.lifecycle import status
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 _RESCTRL = "/sys/fs/resctrl"
 _PARTS = ("memory", "cpu", "pids", "block_io")
-_LISTS = ("hugepage_limits", "rdma", "unified")
 
 
 def update(entry: Entry, wanted: oci.Resources) -> list[str]:
@@ -42,8 +41,7 @@ def update(entry: Entry, wanted: oci.Resources) -> list[str]:
     except (SampanError, OSError):
         _restore(group, before, wanted)
         raise
-    merge(before, wanted)
-    spec.linux.resources = before
+    spec.linux.resources = merge(before, wanted)
     entry.write_file("config.json", encode(spec))
     return warnings
 
@@ -57,21 +55,13 @@ def _restore(group: Group, before: oci.Resources, wanted: oci.Resources) -> None
         pass  # what was possible once (a memory limit below what is in use now) need not be so again
 
 
-def merge(into: oci.Resources, wanted: oci.Resources) -> None:
-    """Take over every member that `wanted` sets."""
-    for part in _PARTS:
-        new, old = getattr(wanted, part), getattr(into, part)
-        if new is None:
-            continue
-        if old is None:
-            setattr(into, part, new)
-            continue
-        for name in new.__struct_fields__:
-            if getattr(new, name) not in (None, "", []):
-                setattr(old, name, getattr(new, name))
-    for part in _LISTS:
-        if getattr(wanted, part):
-            setattr(into, part, getattr(wanted, part))
+def merge(before: oci.Resources, wanted: oci.Resources) -> oci.Resources:
+    """`before` with every member that `wanted` sets."""
+    merged = to_builtins(before)
+    for part, members in to_builtins(wanted).items():
+        there = merged.get(part)
+        merged[part] = there | members if isinstance(there, dict) and isinstance(members, dict) else members
+    return convert(merged, type=oci.Resources)
 
 
 def check_rdt(l3_cache_schema: str, memory_bandwidth_schema: str) -> None:
