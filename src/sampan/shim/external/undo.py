@@ -17,7 +17,7 @@ from sampan.shim.complaint import complain
 from sampan.shim.external import command, hierarchies
 from sampan.shim.messages import Runtime, Setup
 
-PATIENCE = 10.0  # seconds for `delete`: what it does not do is done without it
+PATIENCE = 5.0  # seconds for `delete`: what it does not do is done without it; the engine waits 10 s for an end
 
 
 def start(setup: Setup, directory: int, starter: int) -> None:
