@@ -133,6 +133,8 @@ def _become(sync: socket.socket, stage: Stage, setup: ProcessSetup, report: Repo
         sync=sync.fileno(), user_namespace=setup.user_namespace,
     )
     os.umask(0o022 if spec.user.umask is None else spec.user.umask)
+    for target, fd in enumerate(stdio):  # while it waits it keeps nothing open that a caller reads to its end
+        os.dup2(fd, target)
     masters = [console.master] if console is not None else []
     if setup.gate >= 0:
         gate.listen(setup.gate)
@@ -145,8 +147,6 @@ def _become(sync: socket.socket, stage: Stage, setup: ProcessSetup, report: Repo
     perform(last, stage, Recorder())
     if stage.warnings:
         wire.send(sync, {"warnings": stage.warnings})
-    for target, fd in enumerate(stdio):
-        os.dup2(fd, target)
     perform(setup.start_hooks, stage, Recorder())
     _execute(sync, setup, environment, board)
 
