@@ -28,8 +28,23 @@ ID = "sampan-view"
 TABLE = (variants_process, variants_mounts, variants_namespaces)
 """Importing these has filled VARIANTS."""
 
-DELIBERATE: dict[tuple[str, str], str] = {}
-"""(variant, fact), both patterns as in fnmatch → why ours differs from both."""
+DELIBERATE: tuple[tuple[str, str, str, str], ...] = (
+    ("*", "mount /*", "tmpfs tmpfs / relatime,ro, *nr_inodes=1,rw*", "a masked directory holds one inode, its root"),
+    ("*", "mount /sys/fs/cgroup", "tmpfs tmpfs / *,ro, *", "the spec says ro; runc and crun leave it writable on v1"),
+    ("*", "watched /sys/fs/cgroup", "r, Read-only file system, directory 755", "as above"),
+    ("group_namespace_and_writable_mount", "watched /sys/fs/cgroup", "r, w, directory 755", "a directory's usual mode"),
+    ("*", "mount /*", "devtmpfs devtmpfs /null relatime,ro, *", "files are masked with the host's null, as crun does"),
+    ("*", "watched /*", "r, Read-only file system, character special file 666", "as above"),
+    ("*", "propagation /*", "master", "of the host's null; nothing is ever mounted on it"),
+    ("propagation_shared", "propagation /proc/*", "shared", "as above; the spec wants all shared"),
+    ("propagation_private", "propagation /sys/fs/cgroup/*", "private", "as the spec says"),
+    ("propagation_unbindable", "propagation /*", "private", "as the spec says"),
+    ("propagation_unbindable", "propagation /", "unbindable", "as the spec says"),
+    ("tmpfs*", "mount /*", "tmpfs tmpfs / *mode=*", "the mode of what it covers, given with the mount"),
+    ("mounts_over_one_another", "mount /mnt", "tmpfs one / relatime,rw, mode=755,rw", "as above"),
+    ("*", "cgroup ", "*", "on a hybrid host the v2 hierarchy is left alone: docs/architecture.md"),
+)
+"""(variant, fact, what ours is, why that differs from both); the first three are patterns as in fnmatch."""
 
 
 @pytest.fixture
@@ -66,7 +81,10 @@ def unexplained(variant: str, ours: View, others: dict[str, View]) -> str:
     for name in sorted(ours.keys() | {name for other in others.values() for name in other}):
         mine = ours.get(name, "absent")
         theirs = {peer: other.get(name, "absent") for peer, other in others.items()}
-        meant = any(fnmatch.fnmatch(variant, v) and fnmatch.fnmatch(name, n) for v, n in DELIBERATE)
+        meant = any(
+            fnmatch.fnmatch(variant, v) and fnmatch.fnmatch(name, n) and fnmatch.fnmatch(mine, m)
+            for v, n, m, _ in DELIBERATE
+        )
         if mine not in theirs.values() and not meant:
             lines += [f"{name}", f"    ours: {mine}", *(f"    {peer}: {text}" for peer, text in theirs.items())]
     return "\n".join(lines)

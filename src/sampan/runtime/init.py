@@ -135,6 +135,8 @@ def _become(sync: socket.socket, stage: Stage, setup: ProcessSetup, report: Repo
     os.umask(0o022 if spec.user.umask is None else spec.user.umask)
     for target, fd in enumerate(stdio):  # while it waits it keeps nothing open that a caller reads to its end
         os.dup2(fd, target)
+    if setup.gate >= 0:
+        _find(spec.args, environment.get("PATH", DEFAULT_PATH))  # what cannot be started is not created, as with runc
     masters = [console.master] if console is not None else []
     if setup.gate >= 0:
         gate.listen(setup.gate)

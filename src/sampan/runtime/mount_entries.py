@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sampan.runtime.operation import Operation
     from sampan.runtime.options import MountOptions
 
-_DEFAULT_DEVICES = {f"/dev/{name}" for name, _, _ in devices.DEFAULTS}
+_DEFAULT_DEVICES = {"/dev/ptmx", *(f"/dev/{name}" for name, _, _ in devices.DEFAULTS)}
 _MODE_BITS = 0o7777
 _MAX_ID = 2**32 - 2
 
