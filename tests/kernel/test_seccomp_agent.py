@@ -73,6 +73,16 @@ class Agent:
         fcntl.ioctl(self.fd, NOTIF_SEND, bytearray(struct.pack("=QqiI", number, value, error, flags)))
         return pid, int(struct.unpack_from("=i", asked, 16)[0])
 
+    def serve(self, value: int) -> set[int]:
+        """Answer everything with `value` until no process is left under the filter; returns the numbers called."""
+        called = set()
+        poll = select.poll()
+        poll.register(self.fd, select.POLLIN)
+        while (ready := dict(poll.poll(20_000))) and not ready[self.fd] & select.POLLHUP:
+            called.add(self.answer(value=value)[1])
+        assert ready, "neither a call nor an end"
+        return called
+
     def close(self) -> None:
         """Idempotent."""
         self._listening.close()

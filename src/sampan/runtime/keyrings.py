@@ -15,7 +15,7 @@ class JoinSessionKeyring:
 
     Whatever a process looks up, its session keyring is searched first: with ours it would find the host's keys. exec
     joins the same one, which it must be allowed to find: by its user's right, or everybody's when the container has a
-    user namespace (`shared`). First of all, in the host's user namespace.
+    user namespace (`shared`), whose root is another user. First of all, in the host's user namespace.
     """
 
     container: str
@@ -31,7 +31,7 @@ class JoinSessionKeyring:
     def apply(self, stage: Stage) -> None:
         try:
             serial = keyring.join_session(self.name())
-            keyring.grant(serial, keyring.OTHER_SEARCH if self.shared else keyring.USER_SEARCH)
+            keyring.grant(serial, keyring.USER_SEARCH | (keyring.OTHER_SEARCH if self.shared else 0))
         except OSError as error:
             if error.errno not in (errno.EPERM, errno.ENOSYS, errno.EACCES):
                 error.filename = self.name()
