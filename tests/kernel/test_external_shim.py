@@ -174,8 +174,9 @@ def test_a_terminal_that_is_none(tmp_path: Path) -> None:
     """What comes over the console socket is looked at before it is used."""
     sends = tmp_path / "sends.py"
     sends.write_text(
-        "import socket, sys\ns = socket.socket(socket.AF_UNIX)\ns.connect('console.sock')\n"
-        "socket.send_fds(s, [b'x'], [0])\ns.recv(1)\n"
+        "import socket\ns = socket.socket(socket.AF_UNIX)\ns.connect('console.sock')\n"
+        "socket.send_fds(s, [b'x'], [0])\n"
+        "import time\ntime.sleep(1000)\n"
     )
     runtime = script(tmp_path, f'case "$*" in *" create "*) exec /usr/bin/python3 {sends};; esac')
 

@@ -61,16 +61,14 @@ class Command:
         finally:
             os.close(null)
 
-    def wait(self, other: int = -1) -> bool:
-        """Wait for its end or until `other` is readable; True when it has ended. Kills it when its time is over."""
+    def wait(self, other: int = -1) -> None:
+        """Wait for its end, or until `other` is readable. Kills it when its time is over."""
         poll = select.poll()
         poll.register(self.pidfd, select.POLLIN)
         if other >= 0:
             poll.register(other, select.POLLIN)
-        ready = [fd for fd, _ in poll.poll(max(0.0, self.deadline - time.monotonic()) * 1000)]
-        if not ready:
+        if not poll.poll(max(0.0, self.deadline - time.monotonic()) * 1000):
             self.kill()
-        return not ready or self.pidfd in ready
 
     def kill(self) -> None:
         """End it, and what it forked; `finish` says that its time was over."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import array
 import os
+import select
 import socket
 import stat
 
@@ -29,6 +30,13 @@ class ConsoleSocket:
         except BaseException:
             self.sock.close()
             raise
+
+    @property
+    def called(self) -> bool:
+        """Whether the runtime has connected: it need not wait for us, and may have ended since."""
+        poll = select.poll()
+        poll.register(self.sock, select.POLLIN)
+        return bool(poll.poll(0))
 
     def receive(self, patience: float) -> int:
         """The terminal's near end. Raises Internal for anything else, TimeoutError after `patience` seconds."""

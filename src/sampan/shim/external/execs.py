@@ -78,15 +78,16 @@ class Beginning:
             raise
 
     def take_console(self) -> None:
-        """The runtime has connected. Raises Internal, TimeoutError."""
-        assert self.terminal is not None
-        self.console = self.terminal.receive(_CONSOLE_PATIENCE)
+        """Take the terminal if the runtime has connected. Raises Internal, TimeoutError."""
+        if self.terminal is not None and self.console < 0 and self.terminal.called:
+            self.console = self.terminal.receive(_CONSOLE_PATIENCE)
 
     def finish(self, shim: int) -> Joined:
         """The command has ended: the process that runs now. Raises StartFailed; `give_up` is the caller's."""
         said = self.command.finish(self.pipes.stderr)
         if said:
             raise failure.of_start(said, self.request.process.args[0], "")
+        self.take_console()
         pid, pidfd = find_child(self.directory, self.pid_file, shim)
         if self.terminal is not None and self.console < 0:
             os.close(pidfd)

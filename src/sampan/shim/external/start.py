@@ -112,16 +112,22 @@ class _Start:
     def _create(self) -> None:
         words = ["create", "--bundle", os.readlink(f"/proc/self/fd/{self.directory}"), "--pid-file", PID_FILE]
         terminal = ConsoleSocket(self.directory, CONSOLE) if self._setup.tty else None
+        command: Command | None = None
         stdio = None if terminal else self._pipes.child
         try:
             if terminal is not None:
                 words += ["--console-socket", CONSOLE]
             command = Command(self._runtime, self.directory, [*words, self._setup.id], stdio=stdio)
-            if terminal is not None and not command.wait(terminal.sock.fileno()):
-                self.console = terminal.receive(self._runtime.patience)
+            if terminal is not None:
+                command.wait(terminal.sock.fileno())
+                if terminal.called:
+                    self.console = terminal.receive(self._runtime.patience)
             command.wait()
             said = command.finish(self._pipes.stderr)
         except (SampanError, TimeoutError) as error:
+            if command is not None and command.status is None:
+                command.kill()
+                command.finish()
             raise StartFailed(f"failed to create shim task: OCI runtime create failed: {error}") from error
         finally:
             if terminal is not None:
