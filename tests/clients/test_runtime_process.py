@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.kernel.test_seccomp_agent import NR_GETPPID, Agent
 from tests.runtime_fixture import Dock, dock, map_ids, one_clear_line
+from tests.seccomp_fixture import Agent
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
-NR_UNAME = 63
+NR_GETPPID, NR_UNAME = 110, 63
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 import pytest
+from tests.forked import in_child
 
-from forked import in_child
 from sampan.errors import InvalidArgument
 from sampan.linux import capability
 

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.forked import in_child
 
-from forked import in_child
 from sampan.linux import capability, keyring, process, procfs, seccomp
 from sampan.oci import runtime as oci
 from sampan.runtime import attributes, users

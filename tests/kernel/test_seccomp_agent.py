@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
-import json
 import os
 import select
 import socket
-import struct
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.seccomp_fixture import Agent
 
 from sampan.errors import InvalidArgument, StartFailed
 from sampan.jobs import channel as wire
@@ -25,7 +23,6 @@ from sampan.runtime.seccomp import LoadSeccomp, check_policy
 
 pytestmark = pytest.mark.skipif(os.uname().machine != "x86_64", reason="system call numbers of x86_64")
 
-NOTIF_RECV, NOTIF_SEND = 0xC0502100, 0xC0182101  # SECCOMP_IOCTL_NOTIF_RECV, _SEND
 FLAG_CONTINUE = 1
 NR_SENDMSG, NR_GETPPID = 46, 110
 STATE = {"ociVersion": "1.2.0", "id": "boat", "status": "creating", "pid": 7, "bundle": "/b"}
@@ -39,56 +36,6 @@ def policy(*names: str, **more: object) -> Seccomp:
         default_action="SCMP_ACT_ALLOW", architectures=["SCMP_ARCH_X86_64"], syscalls=[rule],
         listener_path="/run/agent.sock", **more,  # type: ignore[arg-type]
     )
-
-
-class Agent:
-    """What listens at listenerPath."""
-
-    def __init__(self, path: str) -> None:
-        self._listening = socket.socket(socket.AF_UNIX)
-        self._listening.bind(path)
-        self._listening.listen()
-        self._listening.settimeout(20)
-        self.fd = -1
-
-    def accept(self) -> dict[str, object]:
-        """Take in a listener; returns the container process state that came with it."""
-        connection, _ = self._listening.accept()
-        with connection:
-            data, fds, _, _ = socket.recv_fds(connection, 1 << 20, 4)
-            while more := connection.recv(1 << 20):
-                data += more
-        (self.fd,) = fds
-        found: dict[str, object] = json.loads(data)
-        return found
-
-    def answer(self, value: int = 0, error: int = 0, flags: int = 0) -> tuple[int, int]:
-        """Wait for a call, answer it; returns who called (pid) and which (number)."""
-        poll = select.poll()
-        poll.register(self.fd, select.POLLIN)
-        assert poll.poll(10_000), "nobody called"
-        asked = bytearray(80)
-        fcntl.ioctl(self.fd, NOTIF_RECV, asked)
-        number, pid = struct.unpack_from("=QI", asked)
-        fcntl.ioctl(self.fd, NOTIF_SEND, bytearray(struct.pack("=QqiI", number, value, error, flags)))
-        return pid, int(struct.unpack_from("=i", asked, 16)[0])
-
-    def serve(self, value: int) -> set[int]:
-        """Answer everything with `value` until no process is left under the filter; returns the numbers called."""
-        called = set()
-        poll = select.poll()
-        poll.register(self.fd, select.POLLIN)
-        while (ready := dict(poll.poll(20_000))) and not ready[self.fd] & select.POLLHUP:
-            called.add(self.answer(value=value)[1])
-        assert ready, "neither a call nor an end"
-        return called
-
-    def close(self) -> None:
-        """Idempotent."""
-        self._listening.close()
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
 
 
 def init_stage(wanted: Seccomp, then: Callable[[socket.socket], int]) -> tuple[int, int, socket.socket]:

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.forked import in_child
 
-from forked import in_child
 from sampan.errors import InvalidArgument
 from sampan.linux import capability, mount, procfs, security
 from sampan.oci import runtime as oci
