@@ -14,6 +14,8 @@ A set is a bit mask (int): bit N is capability number N.
 
 from __future__ import annotations
 
+import os
+
 from sampan.errors import InvalidArgument
 from sampan.lean import ctypes
 from sampan.lean.record import dataclass
@@ -103,19 +105,25 @@ def to_names(mask: int) -> list[str]:
 
 def last_cap() -> int:
     """The highest capability number of this kernel."""
-    with open("/proc/sys/kernel/cap_last_cap", "rb") as file:
-        return int(file.read())
+    return int(_read("/proc/sys/kernel/cap_last_cap"))
 
 
 def read(pid: int | str = "self") -> Sets:
     """The sets of a process, from proc(5). Raises FileNotFoundError when there is no such process."""
     found = {}
-    with open(f"/proc/{pid}/status", "rb") as file:
-        for line in file:
-            if line.startswith(b"Cap"):
-                key, _, value = line.partition(b":")
-                found[key] = int(value, 16)
+    for line in _read(f"/proc/{pid}/status").splitlines():
+        if line.startswith(b"Cap"):
+            key, _, value = line.partition(b":")
+            found[key] = int(value, 16)
     return Sets(found[b"CapBnd"], found[b"CapEff"], found[b"CapInh"], found[b"CapPrm"], found.get(b"CapAmb", 0))
+
+
+def _read(path: str) -> bytes:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, 1 << 16)
+    finally:
+        os.close(fd)
 
 
 def drop_bounding(keep: int, last: int) -> None:
