@@ -228,7 +228,8 @@ def test_an_id_that_is_not_mapped_is_no_other_id() -> None:
 @pytest.mark.parametrize("key", [
     "kernel.shm_rmid_forced+kernel.core_pattern", "kernel.shm_rmid_forced=1+kernel.core_pattern",
     "net/../kernel/core_pattern", "net.ipv4/../../kernel/core_pattern", "net...kernel.core_pattern",
-    "/kernel/core_pattern", "net./kernel/core_pattern", "kernel.shm_rmid_forced\nkernel.core_pattern", "kernel.core_pattern",
+    "/kernel/core_pattern", "net./kernel/core_pattern", "kernel.shm_rmid_forced\nkernel.core_pattern",
+    "kernel.core_pattern",
     "fs.mqueue.x/../../../kernel/core_pattern", "fs.mqueue./../..", "net.ipv4.conf.*/../../../kernel.core_pattern",
 ])
 def test_cve_2022_0811_a_sysctl_smuggles_no_other(key: str) -> None:
