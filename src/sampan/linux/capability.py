@@ -81,9 +81,8 @@ def to_mask(names: Iterable[str]) -> int:
     return mask
 
 
-def known_mask(names: Iterable[str]) -> tuple[int, list[str]]:
-    """The bit mask of the names that this kernel has, and the names that it has not."""
-    last = last_cap()
+def known_mask(names: Iterable[str], last: int) -> tuple[int, list[str]]:
+    """The bit mask of the names up to number `last`, and the names that are none."""
     mask, unknown = 0, []
     for name in names:
         number = NUMBERS.get(name)
