@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 
-from sampan.errors import Conflict, Internal, from_message
+from sampan.errors import Conflict, Internal, SampanError, from_message
 from sampan.jobs import channel as wire
+from sampan.linux import signals
 from sampan.runtime import init, seccomp_agent
-from sampan.runtime.lifecycle import hooks, stage, status
+from sampan.runtime.lifecycle import hooks, kill, stage, status
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,7 +58,11 @@ def _go(entry: Entry, record: Record, spec: oci.Spec, sock: socket.socket) -> li
     entry.forget_socket()
     if spec.hooks is not None and spec.hooks.poststart:
         state = stage.state(spec, record.id, record.bundle, status.RUNNING, record.pid)
-        hooks.run(spec.hooks.poststart, state, "poststart")
+        try:
+            hooks.run(spec.hooks.poststart, state, "poststart")
+        except SampanError:
+            kill.kill(entry, signals.SIGKILL, everyone=True)  # runtime.md, "Lifecycle": an error stops the container
+            raise
     return warnings
 
 
