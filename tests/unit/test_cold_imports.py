@@ -48,6 +48,9 @@ def loaded_by(module: str) -> dict[str, str]:
 @pytest.mark.parametrize("module", [
     "sampan.oci.runtime", "sampan.jobs.channel", "sampan.linux.seccomp", "sampan.linux.seccomp_cache",
     "sampan.linux.userns", "sampan.linux.cgroup", "sampan.runtime.container", "sampan.runtime.enter",
+    *(f"sampan.runtime.command.{name}" for name in (
+        "main", "run", "create", "start", "exec_", "kill", "state", "delete", "list_", "ps", "pause", "resume",
+    )),
 ])
 def test_nothing_heavy_is_on_the_way(module: str) -> None:
     loaded = loaded_by(module)
