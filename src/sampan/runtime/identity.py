@@ -156,11 +156,11 @@ def final_sets(
     lists: tuple[list[str], ...] = ([], [], [], [], [])
     if wanted is not None:
         lists = (wanted.bounding, wanted.effective, wanted.inheritable, wanted.permitted, wanted.ambient)
-    masks = [capability.known_mask(names)[0] for names in lists]
-    bounding, effective, inheritable, permitted, ambient = masks
+    last = capability.last_cap()
+    bounding, effective, inheritable, permitted, ambient = [capability.known_mask(names, last)[0] for names in lists]
     warnings = []
     if own_user_namespace:
-        everything = (2 << capability.last_cap()) - 1
+        everything = (2 << last) - 1
         own_bounding, own_permitted = everything, everything
     else:
         ours = capability.read()
@@ -180,7 +180,7 @@ def unknown_capabilities(wanted: oci.Capabilities | None) -> list[str]:
     if wanted is None:
         return []
     names = (*wanted.bounding, *wanted.effective, *wanted.inheritable, *wanted.permitted, *wanted.ambient)
-    unknown = capability.known_mask(dict.fromkeys(names))[1]
+    unknown = capability.known_mask(dict.fromkeys(names), capability.last_cap())[1]
     return [f"ignoring unknown or unavailable capabilities: {' '.join(unknown)}"] if unknown else []
 
 
