@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 Stdio = tuple[int, int, int]
 
+_LONGEST = 8192
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -102,12 +103,15 @@ def guarded(sync: socket.socket, act: Callable[[], None]) -> NoReturn:
         _report(sync, StartFailed(f"failed to start the container: {where}{error.strerror or error}"))
     except BaseException as error:
         _report(sync, StartFailed(f"failed to start the container: {type(error).__name__}: {error}"))
-    os._exit(127)
+    finally:  # whatever happens: our caller's frames are the runtime's own, and not for us to return to
+        os._exit(127)
 
 
 def _report(sync: socket.socket, error: SampanError) -> None:
+    message = to_message(error)
+    message["message"] = str(message["message"])[:_LONGEST]  # it may quote what is longer than a message can be
     try:
-        wire.send(sync, {"error": to_message(error)})
+        wire.send(sync, {"error": message})
     except OSError:
         os._exit(126)  # nobody is left to tell
 

@@ -91,8 +91,10 @@ def clone_child(
             clone.setns(pid_namespace, clone.NEWPID)
         pid, pidfd = clone.clone3(flags, -1 if v2_cgroup is None else v2_cgroup)
         if pid == 0:
-            child(theirs)
-            os._exit(127)
+            try:
+                child(theirs)
+            finally:
+                os._exit(127)
     except BaseException:
         ours.close()
         raise
