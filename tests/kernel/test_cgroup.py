@@ -266,3 +266,43 @@ def test_limits_without_files_are_refused_by_name(make: Callable[..., Group], ho
         lacking.require(Resources(memory=Memory(limit=1)))
     with pytest.raises(Unsupported, match=r"cpu\.shares cannot be set: no cpu cgroup hierarchy is mounted"):
         lacking.require(Resources(cpu=CPU(shares=1)))
+
+
+def test_a_group_that_somebody_else_removes_meanwhile_is_gone(make: Callable[..., Group]) -> None:
+    """As systemd does when the last process of a scope ends."""
+    group = make()
+    for directory in group.paths().values():
+        if os.path.isdir(directory):
+            os.rmdir(directory)
+    group.kill_all()
+    group.signal_all(signal.SIGTERM)
+    assert group.procs() == [] and not group.frozen() and not group.exists()
+    for stop_or_go in (group.freeze, group.thaw):
+        with pytest.raises(Conflict, match="is gone"):
+            stop_or_go()
+    group.remove()
+
+
+def test_signals_race_with_removal(make: Callable[..., Group]) -> None:
+    for _ in range(20):
+        group = make()
+        child = started(group)
+        pid = os.fork()
+        if pid == 0:  # a systemd: removes the group as soon as it is empty
+            select.select([child.pidfd], [], [])
+            directories = set(group.paths().values())
+            while directories:
+                directories = {it for it in directories if os.path.isdir(it) and not removed(it)}
+            os._exit(0)
+        group.signal_all(signal.SIGTERM)
+        assert child.wait() == -signal.SIGTERM
+        group.remove()
+        os.waitpid(pid, 0)
+
+
+def removed(directory: str) -> bool:
+    try:
+        os.rmdir(directory)
+    except OSError:
+        return False
+    return True

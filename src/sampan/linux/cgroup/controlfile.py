@@ -19,6 +19,10 @@ _BAD_VALUE = frozenset(
 )
 
 
+GONE = (errno.ENOENT, errno.ENODEV)
+"""A group was removed (systemd does so as its last process ends): before its file was opened, or after."""
+
+
 def read(directory: str, name: str) -> str:
     """The text of a control file. Raises OSError with its path; FileNotFoundError where the kernel lacks it."""
     path = f"{directory}/{name}"

@@ -5,25 +5,57 @@ from __future__ import annotations
 import os
 import time
 
-from sampan.errors import Unavailable
+from sampan.errors import Conflict, Unavailable
 from sampan.linux.cgroup import controlfile, processes
 
 _PATIENCE = 10.0
 
 
 def freeze_v2(directory: str) -> None:
-    """Freeze and wait until every process is. Raises Unavailable, thawed again, when one cannot be stopped."""
-    controlfile.set_value(directory, "cgroup.freeze", "1")
-    if not processes.wait_event(directory, "frozen 1", _PATIENCE):
+    """Freeze and wait until every process is. Raises Unavailable, thawed again, when one cannot be stopped, Conflict
+    for a group that is gone.
+    """
+    if not _set_v2(directory, "1", "frozen 1"):
         controlfile.set_value(directory, "cgroup.freeze", "0")
         raise Unavailable(f"unable to freeze cgroup {directory}: a process does not stop")
 
 
 def thaw_v2(directory: str) -> None:
-    """Thaw and wait until the group is."""
-    controlfile.set_value(directory, "cgroup.freeze", "0")
-    if not processes.wait_event(directory, "frozen 0", _PATIENCE):
+    """Thaw and wait until the group is. Raises as `freeze_v2`."""
+    if not _set_v2(directory, "0", "frozen 0"):
         raise Unavailable(f"unable to thaw cgroup {directory}")
+
+
+def _set_v2(directory: str, value: str, event: str) -> bool:
+    try:
+        controlfile.write(directory, "cgroup.freeze", value)
+        return processes.wait_event(directory, event, _PATIENCE)
+    except OSError as error:
+        if error.errno in controlfile.GONE:
+            raise _gone(directory) from error
+        raise controlfile.failed(error, f"{directory}/cgroup.freeze", value) from error
+
+
+def _gone(directory: str) -> Conflict:
+    return Conflict(f"cgroup {directory} is gone: its processes have ended")
+
+
+def _state_v1(directory: str) -> str:
+    try:
+        return controlfile.read(directory, "freezer.state").strip()
+    except OSError as error:
+        if error.errno in controlfile.GONE:
+            raise _gone(directory) from error
+        raise
+
+
+def _set_v1(directory: str, value: str) -> None:
+    try:
+        controlfile.write(directory, "freezer.state", value)
+    except OSError as error:
+        if error.errno in controlfile.GONE:
+            raise _gone(directory) from error
+        raise controlfile.failed(error, f"{directory}/freezer.state", value) from error
 
 
 def freeze_v1(directory: str) -> None:
@@ -33,15 +65,15 @@ def freeze_v1(directory: str) -> None:
     """
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:
-        controlfile.set_value(directory, "freezer.state", "FROZEN")
+        _set_v1(directory, "FROZEN")
         for _ in range(50):
-            if controlfile.read(directory, "freezer.state").strip() == "FROZEN":
+            if _state_v1(directory) == "FROZEN":
                 return
             os.sched_yield()
-    controlfile.set_value(directory, "freezer.state", "THAWED")
+    _set_v1(directory, "THAWED")
     raise Unavailable(f"unable to freeze cgroup {directory}: a process does not stop")
 
 
 def thaw_v1(directory: str) -> None:
-    """Thaw; done when the write returns."""
-    controlfile.set_value(directory, "freezer.state", "THAWED")
+    """Thaw; done when the write returns. Raises as `freeze_v2`."""
+    _set_v1(directory, "THAWED")

@@ -207,7 +207,7 @@ class Group:
             processes.close(processes.signal_listed(self._reference(), number))
         finally:
             if freeze:
-                self.thaw()
+                self._thaw_if_there()
 
     def kill_all(self) -> None:
         """SIGKILL every process in the group, frozen ones too, and wait until they have ended.
@@ -232,19 +232,24 @@ class Group:
             return
         try:
             freezer.freeze_v1(directory)
-        except Unavailable:
+        except (Unavailable, Conflict):
             pass  # one that does not stop does not keep the others from being killed
         try:
             processes.close(processes.signal_listed(directory, processes.SIGKILL))
         finally:
-            freezer.thaw_v1(directory)
+            try:
+                freezer.thaw_v1(directory)
+            except Conflict:
+                pass  # ended already, and removed by whoever made it
 
     @staticmethod
     def _kill_v2(directory: str) -> bool:
         try:
             controlfile.write(directory, "cgroup.kill", "1")
-        except FileNotFoundError:
-            return False
+        except OSError as error:
+            if error.errno in controlfile.GONE:
+                return False
+            raise
         return True
 
     def freeze(self) -> None:
@@ -265,6 +270,12 @@ class Group:
         else:
             raise self._no_freezer()
 
+    def _thaw_if_there(self) -> None:
+        try:
+            self.thaw()
+        except Conflict:
+            pass  # what the signal ended was the last: removed by whoever made it
+
     def frozen(self) -> bool:
         """Whether all processes are stopped, by this or another program. A group that is gone is not."""
         try:
@@ -272,8 +283,9 @@ class Group:
                 return controlfile.read(self._directories[UNIFIED], "cgroup.freeze").strip() == "1"
             if "freezer" in self._directories:
                 return controlfile.read(self._directories["freezer"], "freezer.state").strip() != "THAWED"
-        except FileNotFoundError:
-            pass
+        except OSError as error:
+            if error.errno not in controlfile.GONE:
+                raise
         return False
 
     def _no_freezer(self) -> SampanError:

@@ -4,7 +4,6 @@ eventfd (Documentation/admin-guide/cgroup-v1/memory.rst), memory.events of v2 by
 
 from __future__ import annotations
 
-import errno
 import os
 import select
 import time
@@ -22,7 +21,6 @@ LEVELS = ("low", "medium", "critical")
 """Of memory pressure, v1's words."""
 
 _STALL = {"low": "some 100000 1000000", "medium": "some 500000 1000000", "critical": "full 500000 1000000"}
-_GONE = (errno.ENOENT, errno.ENODEV)
 
 
 class OomEvents:
@@ -94,7 +92,7 @@ class OomEvents:
         try:
             return controlfile.parse_flat(controlfile.read(self._directory, name)).get("oom_kill", 0)
         except OSError as error:
-            if error.errno in _GONE:
+            if error.errno in controlfile.GONE:
                 return None
             raise
 
@@ -102,7 +100,7 @@ class OomEvents:
         try:
             return "populated 0" in controlfile.read(self._directory, "cgroup.events").splitlines()
         except OSError as error:
-            if error.errno in _GONE:
+            if error.errno in controlfile.GONE:
                 return True
             raise
 

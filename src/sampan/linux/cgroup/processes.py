@@ -8,7 +8,7 @@ import select
 import time
 
 from sampan.errors import Unavailable
-from sampan.linux.cgroup import cgroupfs
+from sampan.linux.cgroup import cgroupfs, controlfile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -131,12 +131,17 @@ def wait_unpopulated(directory: str, timeout: float) -> bool:
     """v2: wait until no process is left in the group or below, or it is gone; False after `timeout` seconds."""
     try:
         return wait_event(directory, "populated 0", timeout)
-    except FileNotFoundError:
-        return True
+    except OSError as error:
+        if error.errno in controlfile.GONE:
+            return True
+        raise
 
 
 def wait_event(directory: str, line: str, timeout: float) -> bool:
-    """v2: wait until cgroup.events has that line. kernfs tells of each change by POLLPRI."""
+    """v2: wait until cgroup.events has that line. kernfs tells of each change by POLLPRI.
+
+    Raises OSError, one of controlfile.GONE when the group is removed meanwhile.
+    """
     deadline = time.monotonic() + timeout
     fd = os.open(f"{directory}/cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
     try:
