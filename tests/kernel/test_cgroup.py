@@ -98,7 +98,7 @@ def test_sub_cgroups_deeper_than_a_path_can_say_are_removed(make: Callable[..., 
     group = make()
     directory = next(iter(group.paths().values()))
     fd = os.open(directory, os.O_RDONLY)
-    for _ in range(20):
+    for _ in range(6):
         os.mkdir("d" * 250, dir_fd=fd)
         below = os.open("d" * 250, os.O_RDONLY, dir_fd=fd)
         os.close(fd)
@@ -284,7 +284,7 @@ def test_a_group_that_somebody_else_removes_meanwhile_is_gone(make: Callable[...
 
 
 def test_signals_race_with_removal(make: Callable[..., Group]) -> None:
-    for _ in range(20):
+    for _ in range(6):
         group = make()
         child = started(group)
         pid = os.fork()
