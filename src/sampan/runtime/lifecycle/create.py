@@ -155,19 +155,12 @@ class _Creation:
         self.staged = birth.needs_stage(plan.clone_flags(self.linux, self.joined), self.joined)
         self.warnings += attributes.check(self.spec)
         self.filter = filters.compile(self.entry.root, self.linux.seccomp)
-        chosen = self.record.host = cgroups.host(self.options.rootless)
-        if chosen is not None:
-            self.record.cgroups_path = cgroups.path_of(chosen, self.spec, self.entry.id, self.options.systemd)
-            self.record.cgroups = cgroups.directories(self.record)
-        self.entry.write_file("config.json", encode(self.spec))
-        self.entry.write(self.record)
-        if chosen is not None and not self.options.systemd:
-            self.group, warnings = cgroups.make(self.record, self.linux)
-            self.warnings += warnings
-            self.recorder.done("Cgroup", f"make cgroup {self.record.cgroups_path} and set its limits")
+        born_limited = self._choose_cgroup()
+        if born_limited:
+            self._make_group()
         born = self.born = self._bear(listening)
-        if self.options.systemd and chosen is not None:
-            self.group = cgroups.make_scope(self.record, born.pid, self.linux)
+        if not born_limited:
+            self._make_group()
         self._let_go(born)
         report = self._until_ready(born)
         if self.group is None:
@@ -182,6 +175,32 @@ class _Creation:
             self.entry, self.record, self.spec, born.pid, born.pidfd, born.sync, report, self.console,
             self.warnings + report.warnings,
         )
+
+    def _choose_cgroup(self) -> bool:
+        """Which hierarchies and path; written down. Returns whether the process is to be born in the group (v2).
+
+        Otherwise the group is made while the new process makes its plan: on two processors that takes no time.
+        """
+        chosen = self.record.host = cgroups.host(self.options.rootless)
+        if chosen is None:
+            return False
+        self.record.cgroups_path = cgroups.path_of(chosen, self.spec, self.entry.id, self.options.systemd)
+        self.record.cgroups = cgroups.directories(self.record)
+        return chosen.mode != "v1" and not self.options.systemd and not self.staged
+
+    def _make_group(self) -> None:
+        """Record first: a delete must find what a killed create left."""
+        self.entry.write_file("config.json", encode(self.spec))
+        self.entry.write(self.record)
+        if self.record.host is None:
+            return
+        if self.options.systemd:
+            assert self.born is not None
+            self.group = cgroups.make_scope(self.record, self.born.pid, self.linux)
+        else:
+            self.group, warnings = cgroups.make(self.record, self.linux)
+            self.warnings += warnings
+        self.recorder.done("Cgroup", f"make cgroup {self.record.cgroups_path} and set its limits")
 
     def _bear(self, listening: _socket.socket) -> birth.Born:
         """The clone, its mappings written; it waits for {"go"}."""

@@ -9,10 +9,9 @@ import os
 
 from sampan.jobs import channel as wire
 from sampan.lean.record import dataclass
-from sampan.linux import clone, process
+from sampan.linux import cgroup, clone, process
 from sampan.oci import runtime as oci
 from sampan.runtime import attributes, identity, init, mount_sources, plan
-from sampan.runtime.kernel import JoinCgroup
 from sampan.runtime.lifecycle import hooks, status
 from sampan.runtime.operation import Operation, Recorder, Report, Stage
 from sampan.runtime.rootfs import Directory, operation
@@ -65,15 +64,11 @@ def work(ready: Ready) -> Callable[[socket.socket], None]:
 
 
 def _begin(sync: socket.socket, ready: Ready) -> None:
-    received = wire.receive(sync)  # {"go"}: we are mapped, and systemd's if it makes our cgroup
-    if received is None:
-        os._exit(1)
     recorder = Recorder()
     spec = ready.spec
     assert spec.process is not None and spec.linux is not None and spec.root is not None
     root = operation(Directory(spec.root.path), spec.root.path, ready.prepared.get(mount_sources.ROOT, -1))
-    join = JoinCgroup(spec.linux.cgroups_path, tuple(received[1])) if received[1] else None
-    what = plan.make(spec, root, join, ready.host, ready.joined, _extras(sync, ready))
+    what = plan.make(spec, root, None, ready.host, ready.joined, _extras(sync, ready))
     sets, warnings = identity.final_sets(spec.process.capabilities)
     setup = init.ProcessSetup(
         spec.process, sets, identity.last_cap(), ready.filter, ready.stdio, what.console, linux=spec.linux,
@@ -89,7 +84,9 @@ def _extras(sync: socket.socket, ready: Ready) -> plan.Extras:
     assert spec.process is not None and spec.linux is not None
     own_user = any(namespace.type == "user" for namespace in spec.linux.namespaces)
     extras = plan.Extras(
-        first=attributes.first_operations(spec.process, ready.id, ready.new_keyring, own_user),
+        first=[
+            AwaitGo(sync), *attributes.first_operations(spec.process, ready.id, ready.new_keyring, own_user)
+        ],
         behind_cgroup=attributes.affinity_operations(spec.process, "final"),
         entered=ready.staged, become_root=bool(plan.clone_flags(spec.linux, ready.joined) & clone.NEWUSER),
         pivot=ready.pivot, prepared=ready.prepared,
@@ -107,6 +104,24 @@ def _hooks(ready: Ready, where: str, word: str) -> list[Operation]:
         return []
     found = wanted.create_container if where == "createContainer" else wanted.start_container
     return [RunHooks(where, found, ready, word)] if found else []
+
+
+@dataclass(frozen=True)
+class AwaitGo:
+    """We are mapped, and in our unit if systemd makes one. Join the cgroups that were made while we made our plan."""
+
+    sync: socket.socket
+
+    def describe(self) -> str:
+        return "wait for the cgroup, join it"
+
+    def apply(self, stage: Stage) -> None:
+        received = wire.receive(self.sync)
+        if received is None:
+            os._exit(1)
+        cgroup.join(received[1])
+        for fd in received[1]:
+            os.close(fd)
 
 
 @dataclass(frozen=True)
