@@ -1,0 +1,250 @@
+"""`sampan-runtime` as its callers see it: exit codes, output, the log, what each command does to a real container."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.runtime_fixture import PATIENCE, Dock, dock, ended
+
+
+@pytest.fixture
+def boat(tmp_path: Path) -> Iterator[Dock]:
+    with dock(tmp_path) as made:
+        yield made
+
+
+@pytest.mark.parametrize(("arguments", "code", "words"), [
+    (["state", "nope"], 1, "container does not exist"),
+    (["state"], 1, '"state" requires exactly 1 argument(s)'),
+    (["state", ""], 1, "container id cannot be empty"),
+    (["state", "../x"], 1, "invalid container ID format"),
+    (["exec", "nope", "ls"], 255, "exec failed: container does not exist"),
+    (["exec", "nope"], 255, "exec failed: process args cannot be empty"),
+    (["kill", "nope", "KILL"], 1, "container does not exist"),
+    (["delete", "nope"], 1, "container does not exist"),
+    (["delete", "--force", "nope"], 0, ""),
+    (["bogus"], 3, "No help topic for 'bogus'"),
+    (["list", "--bogus"], 1, "flag provided but not defined: -bogus"),
+    (["list", "--format", "xml"], 1, "invalid format option"),
+    (["--log-format", "xml", "list"], 1, "invalid log-format: xml"),
+    (["create", "--bundle", "/nonexistent", "x"], 1, "create failed: chdir /nonexistent: no such file or directory"),
+    (["create", "--bundle", "/proc", "x"], 1, "config.json not found"),
+    (["events", "--interval", "0", "x"], 1, "duration interval must be greater than 0"),
+    (["checkpoint", "x"], 1, "not supported"),
+    (["create", "--preserve-fds", "5", "x"], 1, "unable to stat preserved-fd"),
+])
+def test_what_goes_wrong_has_runcs_words_and_code(boat: Dock, arguments: list[str], code: int, words: str) -> None:
+    done = boat.call(*arguments)
+    assert (done.returncode, words in done.stderr.replace('\\"', '"')) == (code, True), done.stderr
+    assert done.stderr == "" or done.stderr.startswith('time="')
+
+
+def test_the_version_is_in_the_form_engines_read(boat: Dock) -> None:
+    name, version, *_ = boat.ok("--version").splitlines()[0].rsplit(" ", 2)
+    assert (name, version) == ("sampan-runtime", "version")
+    assert "\nspec: 1.2" in boat.ok("-v")
+
+
+def test_help_costs_nothing_and_names_everything(boat: Dock) -> None:
+    assert "update" in boat.ok("--help") and "--root value" in boat.ok()
+    assert "--pid-file value" in boat.ok("create", "-h") == boat.ok("help", "create")
+
+
+def test_the_log_is_what_containerd_parses(boat: Dock) -> None:
+    log = boat.directory / "log.json"
+    done = boat.call("--log", str(log), "--log-format=json", "state", "nope")
+    assert done.returncode == 1 and done.stderr == "container does not exist: nope\n"
+    boat.call("--log", str(log), "--log-format=json", "start", "nope")
+    first, second = [json.loads(line) for line in log.read_text().splitlines()]
+    assert (first["level"], first["msg"]) == ("error", "container does not exist: nope") and second["time"][-1] == "Z"
+
+
+def test_closed_stdio_does_no_harm(boat: Dock) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$@" <&- >&- 2> {boat.directory}/err', "sh", *boat.command("list")], check=False,
+        env=dict(os.environ),
+    )
+    assert done.returncode == 0 and (boat.directory / "err").read_text() == ""
+
+
+def test_the_exit_code_of_run_is_the_programs(boat: Dock) -> None:
+    assert boat.run("sh", "-c", "exit 7").returncode == 7
+    assert boat.run("sh", "-c", "kill -9 $$; sleep 9", options=["--no-pivot"]).returncode in (0, 137)
+    assert os.listdir(boat.states) == []
+
+
+def test_run_passes_streams_on(boat: Dock) -> None:
+    done = boat.run("sh", "-c", "cat; echo no >&2", stdin=None, input="hello\n")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "hello\n", "no\n")
+
+
+def test_keep_leaves_a_stopped_container(boat: Dock) -> None:
+    assert boat.run("true", options=["--keep"]).returncode == 0
+    assert boat.state()["status"] == "stopped"
+    assert "stopped" in boat.ok("list") and boat.ok("list", "-q") == "boat\n"
+
+
+def test_signals_to_run_reach_the_program(boat: Dock) -> None:
+    script = "trap 'exit 42' USR1; echo ready; while :; do sleep 1000 & wait; done"
+    boat.config["process"]["args"] = ["sh", "-c", script]
+    boat.write()
+    command = boat.command("run", "--bundle", str(boat.directory), boat.name)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=dict(os.environ)) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+        process.send_signal(signal.SIGUSR1)
+        assert process.wait(PATIENCE) == 42
+    assert os.listdir(boat.states) == []
+
+
+def test_detached_it_runs_on(boat: Dock) -> None:
+    with (boat.directory / "out").open("w") as out:
+        pid_file = boat.directory / "pid"
+        done = boat.run("sleep", "1000", options=["-d", "--pid-file", str(pid_file)], stdout=out, stderr=out)
+    assert done.returncode == 0 and boat.state()["status"] == "running"
+    assert int(pid_file.read_text()) == boat.pid()
+
+
+def test_run_of_a_program_that_is_not_there_leaves_nothing(boat: Dock) -> None:
+    done = boat.run("nonexistent")
+    assert done.returncode == 1 and "executable file not found in $PATH" in done.stderr
+    assert os.listdir(boat.states) == []
+
+
+def test_the_orphans_of_a_shared_pid_namespace_come_to_run(boat: Dock) -> None:
+    namespaces = boat.config["linux"]["namespaces"]
+    boat.config["linux"]["namespaces"] = [each for each in namespaces if each["type"] != "pid"]
+    done = boat.run("sh", "-c", "sh -c 'sleep 0.05 & echo $! >/child' & wait")
+    assert done.returncode == 0, done.stderr
+    ended(int((boat.root / "child").read_text()))
+
+
+def test_exec_as_its_flags_say(boat: Dock) -> None:
+    boat.launch("sleep", "1000")
+    done = boat.exec("sh", "-c", "echo $A; id -u; id -g; pwd", options=["-e", "A=b", "-u", "5:6", "--cwd", "/bin"])
+    assert (done.returncode, done.stdout) == (0, "b\n5\n6\n/bin\n"), done.stderr
+    assert boat.exec("sh", "-c", "exit 9").returncode == 9
+    assert boat.exec("sh", "-c", "kill -9 $$").returncode == 137
+    missing = boat.exec("nonexistent")
+    assert missing.returncode == 255 and "executable file not found" in missing.stderr
+    process = boat.directory / "process.json"
+    document = {"args": ["id", "-u"], "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 3, "gid": 4}}
+    process.write_text(json.dumps(document))
+    assert boat.exec(options=["--process", str(process)]).stdout == "3\n"
+
+
+def test_exec_capabilities_and_new_privileges(boat: Dock) -> None:
+    boat.launch("sleep", "1000")
+    read = ["sh", "-c", "while read line; do echo $line; done < /proc/self/status"]
+    lines = boat.exec(*read, options=["--cap", "CAP_SYS_TIME", "--no-new-privs=false"]).stdout.splitlines()
+    found = dict(line.split(":", 1) for line in lines if ":" in line)
+    assert int(found["CapEff"], 16) & 1 << 25 and int(found["CapBnd"], 16) & 1 << 25
+    assert found["NoNewPrivs"].strip() == "0"
+
+
+def test_a_detached_exec_is_in_the_pid_file_and_in_ps(boat: Dock) -> None:
+    first = boat.launch("sleep", "1000")
+    with (boat.directory / "out").open("w") as out:
+        pid_file = boat.directory / "exec.pid"
+        done = boat.exec("sleep", "999", options=["-d", "--pid-file", str(pid_file)], stdout=out, stderr=out)
+    assert done.returncode == 0
+    second = int(pid_file.read_text())
+    assert json.loads(boat.ok("ps", "--format", "json", boat.name)) == sorted([first, second])
+    table = boat.ok("ps", boat.name, "-e", "-o", "pid,args").splitlines()
+    assert [line.split()[1:] for line in table[1:]] == [["sleep", "1000"], ["sleep", "999"]]
+    assert "couldn't find PID field" in boat.call("ps", boat.name, "-o", "comm").stderr
+
+
+def test_pause_and_resume(boat: Dock) -> None:
+    boat.launch("sleep", "1000")
+    assert "container not paused" in boat.call("resume", boat.name).stderr
+    boat.ok("pause", boat.name)
+    assert boat.state()["status"] == "paused"
+    assert "container not running" in boat.call("pause", boat.name).stderr
+    refused = boat.exec("true")
+    assert refused.returncode == 255 and "cannot exec in a paused container (use --ignore-paused" in refused.stderr
+    boat.ok("resume", boat.name)
+    assert boat.exec("true").returncode == 0
+    boat.ok("pause", boat.name)
+    pid = boat.pid()
+    boat.ok("kill", boat.name, "KILL")
+    ended(pid)
+
+
+def test_kill_by_name_number_and_all(boat: Dock) -> None:
+    pid = boat.launch("sh", "-c", "trap '' TERM; sleep 1000")
+    boat.ok("kill", boat.name)  # TERM, which it ignores
+    assert 'unknown signal \\"XX\\"' in boat.call("kill", boat.name, "XX").stderr
+    boat.ok("kill", "--all", boat.name, "9")
+    ended(pid)
+    assert "container not running" in boat.call("kill", boat.name, "SIGKILL").stderr
+
+
+def test_update_changes_what_it_names(boat: Dock) -> None:
+    boat.launch("sleep", "1000")
+    boat.ok("update", "--memory", "64m", boat.name)
+    boat.ok("update", "--pids-limit", "50", boat.name)
+    resources = json.dumps({"cpu": {"shares": 512}})
+    boat.ok("update", "--resources", "-", boat.name, stdin=None, input=resources)
+    kept = json.loads((boat.states / boat.name / "config.json").read_text())["linux"]["resources"]
+    assert (kept["memory"]["limit"], kept["pids"]["limit"], kept["cpu"]["shares"]) == (64 << 20, 50, 512)
+    stats = json.loads(boat.ok("events", "--stats", boat.name))["data"]
+    assert stats["memory"]["usage"]["limit"] == 64 << 20 and stats["pids"] == {"current": 1, "limit": 50}
+    for arguments, words in (
+        (["--memory", "xx"], "invalid value for memory: invalid size: 'xx'"),
+        (["--cpu-period", "x"], "invalid value for cpu-period"),
+        (["--memory", "4k"], "unable to set memory limit to 4096"),
+        (["--l3-cache-schema", "L3:0=f"], "Intel RDT/CAT: l3 cache schema is not enabled"),
+        (["--resources", "/nonexistent"], "/nonexistent: no such file or directory"),
+    ):
+        refused = boat.call("update", *arguments, boat.name)
+        assert refused.returncode == 1 and words in refused.stderr, (arguments, refused.stderr)
+    assert json.loads(boat.ok("events", "--stats", boat.name))["data"]["memory"]["usage"]["limit"] == 64 << 20
+
+
+def test_events_end_with_the_container_and_tell_of_lost_memory(boat: Dock) -> None:
+    boat.config["linux"]["resources"]["memory"] = {"limit": 16 << 20, "swap": 16 << 20}
+    pid = boat.launch("sleep", "1000")
+    with subprocess.Popen(
+        boat.command("events", "--interval", "20ms", boat.name), stdout=subprocess.PIPE, env=dict(os.environ), text=True
+    ) as events:
+        assert events.stdout is not None
+        first = json.loads(events.stdout.readline())
+        assert (first["type"], first["id"], first["data"]["pids"]["current"]) == ("stats", boat.name, 1)
+        boat.exec("dd", "if=/dev/zero", "of=/dev/null", "bs=64M", "count=1")
+        kinds = iter(lambda: json.loads(events.stdout.readline())["type"], "oom")  # type: ignore[union-attr]
+        assert set(kinds) <= {"stats"}
+        os.kill(pid, signal.SIGKILL)
+        assert all(json.loads(line) for line in events.stdout)
+        assert events.wait(PATIENCE) == 0
+    assert "is not running" in boat.call("events", "--stats", boat.name).stderr
+
+
+def test_spec_writes_what_run_takes(boat: Dock) -> None:
+    boat.ok("spec", "--bundle", str(boat.directory))
+    written = json.loads((boat.directory / "config.json").read_text())
+    assert "File config.json exists" in boat.call("spec", "-b", str(boat.directory)).stderr
+    (boat.directory / "rootfs").symlink_to("root")
+    written["process"] |= {"args": ["true"], "terminal": False}
+    written["linux"]["cgroupsPath"] = boat.config["linux"]["cgroupsPath"]
+    boat.config = written
+    done = boat.run()
+    assert done.returncode == 0, done.stderr
+
+
+def test_features_is_json(boat: Dock) -> None:
+    found = json.loads(boat.ok("features"))
+    assert found["ociVersionMin"].startswith("1.0") and "createRuntime" in found["hooks"]
+
+
+def test_state_and_list_show_annotations(boat: Dock) -> None:
+    boat.config["annotations"] = {"key": "välue"}
+    boat.create("sleep", "1000")
+    assert boat.state()["annotations"] == {"key": "välue"}
+    (listed,) = json.loads(boat.ok("list", "--format", "json"))
+    assert listed["annotations"] == {"key": "välue"} and listed["owner"] == "root"
