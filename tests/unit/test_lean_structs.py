@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 import types
 import typing
@@ -132,8 +133,11 @@ def test_a_whole_spec() -> None:
     ('{"process":{"oomScoreAdj":true}}', "Expected `int | null`, got `bool` - at `$.process.oomScoreAdj`"),
     ('{"annotations":{"a":null}}', "Expected `str`, got `null` - at `$.annotations[...]`"),
     ("[]", "Expected `object`, got `array`"),
-    ("{} x", "JSON is malformed: trailing characters (character 2)"),
+    ("{} x", "JSON is malformed: trailing characters at line 1, column 3"),
     ("", "Input data was truncated"),
+    ('{"a":1,\n  b:2}', "JSON is malformed: expecting property name enclosed in double quotes at line 2, column 3"),
+    ('\n"abc', "JSON is malformed: unterminated string starting at line 2, column 1"),
+    (' {"a":nul}', "JSON is malformed: invalid character at line 1, column 7"),
     ('{"a":NaN}', "JSON is malformed: NaN is not JSON"),
     ('{"a":1e999}', "Number out of range"),
 ])
@@ -141,6 +145,29 @@ def test_what_is_wrong_is_said_with_its_place(text: str, message: str) -> None:
     with pytest.raises(DecodeError) as error:
         decode(text, ours.Spec)
     assert str(error.value) == message
+
+
+def test_a_fresh_interpreter_says_the_same() -> None:
+    """Without json.decoder in memory CPython 3.11's scanner cannot say anything."""
+    code = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from sampan.lean import json
+assert "json.decoder" not in sys.modules
+try:
+    json.parse(sys.argv[2])
+except json.DecodeError as error:
+    print(error)
+assert "json.decoder" not in sys.modules
+"""
+    text = '{"a":1,\n  b:2}'
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code, Path(json.__file__).parents[2], text],
+        capture_output=True, text=True, check=True,
+    )
+    with pytest.raises(DecodeError) as error:
+        json.parse(text)
+    assert done.stdout == f"{error.value}\n"
 
 
 @pytest.mark.parametrize("data", [

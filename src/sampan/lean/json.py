@@ -6,10 +6,12 @@ Strict as RFC 8259 has it: no NaN, nothing after the value, no lone surrogates (
 from __future__ import annotations
 
 import _json
+import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 
 class DecodeError(ValueError):
@@ -59,9 +61,9 @@ _scan = _json.make_scanner(_Options)  # type: ignore[arg-type]
 def parse(data: bytes | bytearray | memoryview | str) -> object:
     """The value of a JSON text as dict, list, str, int, float, bool or None. Raises DecodeError, nothing else."""
     try:
-        text = (data if isinstance(data, str) else str(data, "utf-8")).strip(_SPACE)
+        text = (data if isinstance(data, str) else str(data, "utf-8")).rstrip(_SPACE)
         value: object
-        value, end = _scan(text, 0)
+        value, end = _scan(text, len(text) - len(text.lstrip(_SPACE)))
         if "\\u" in text:
             _check_text(value)
     except DecodeError:
@@ -69,16 +71,43 @@ def parse(data: bytes | bytearray | memoryview | str) -> object:
     except StopIteration as error:
         if error.value >= len(text):
             raise DecodeError("Input data was truncated") from None
-        raise DecodeError(f"JSON is malformed: invalid character (character {error.value})") from None
+        raise DecodeError(f"JSON is malformed: invalid character{_at(text, error.value)}") from None
     except RecursionError:
         raise DecodeError("JSON is nested too deeply") from None
     except SystemError:  # CPython 3.11's scanner sets no error as long as json.decoder is not imported
-        raise DecodeError("JSON is malformed") from None
+        raise DecodeError(f"JSON is malformed: {_fault(text)}") from None
     except ValueError as error:
-        raise DecodeError(f"JSON is malformed: {error}") from None
+        reason, at = getattr(error, "msg", ""), getattr(error, "pos", 0)  # of json.JSONDecodeError
+        raise DecodeError(f"JSON is malformed: {_told(reason, text, at) if reason else error}") from None
     if end != len(text):
-        raise DecodeError(f"JSON is malformed: trailing characters (character {end})")
+        raise DecodeError(f"JSON is malformed: trailing characters{_at(text, end)}")
     return value
+
+
+def _at(text: str, at: int) -> str:
+    return f" at line {text.count(chr(10), 0, at) + 1}, column {at - text.rfind(chr(10), 0, at)}"
+
+
+def _told(reason: str, text: str, at: int) -> str:
+    return f"{reason[0].lower()}{reason[1:].removesuffix(' at')}{_at(text, at)}"
+
+
+def _fault(text: str) -> str:
+    """What the scanner has to say against a text, given a json.decoder to take its kind of error from."""
+    class Fault(ValueError):
+        pass
+
+    stand_in: Any = type(sys)("json.decoder")
+    stand_in.JSONDecodeError = Fault
+    sys.modules["json.decoder"] = stand_in
+    try:
+        _scan(text, len(text) - len(text.lstrip(_SPACE)))
+    except Fault as fault:
+        reason, _, at = fault.args
+        return _told(reason, text, at)
+    finally:
+        del sys.modules["json.decoder"]
+    return "not JSON"
 
 
 def _check_text(value: object) -> None:
