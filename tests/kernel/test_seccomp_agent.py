@@ -19,7 +19,7 @@ from sampan.linux import process, seccomp
 from sampan.oci.runtime import Seccomp, SyscallRule
 from sampan.runtime import seccomp_agent
 from sampan.runtime.operation import Stage
-from sampan.runtime.seccomp import LoadSeccomp, check_policy
+from sampan.runtime.seccomp import check_policy, load
 
 pytestmark = pytest.mark.skipif(os.uname().machine != "x86_64", reason="system call numbers of x86_64")
 
@@ -48,7 +48,7 @@ def init_stage(wanted: Seccomp, then: Callable[[socket.socket], int]) -> tuple[i
         try:
             ours.close()
             process.prctl(process.PR_SET_NO_NEW_PRIVS, 1)
-            LoadSeccomp(filter.bpf, filter.flags, theirs.fileno()).apply(Stage())
+            load(filter, wanted, theirs.fileno()).apply(Stage())
             status = then(theirs)
         finally:
             os._exit(status)
@@ -56,15 +56,12 @@ def init_stage(wanted: Seccomp, then: Callable[[socket.socket], int]) -> tuple[i
     return pid, os.pidfd_open(pid), ours
 
 
-def hand_over(pid: int, pidfd: int, sync: socket.socket, path: str) -> None:
+def hand_over(pid: int, pidfd: int, sync: socket.socket, wanted: Seccomp, path: Path, with_rights: bool = True) -> None:
     """The runtime's part."""
     received = wire.receive(sync)
-    assert received is not None and received[1] == []
-    listener = seccomp_agent.take(pidfd, received[0]["seccomp"])
-    try:
-        seccomp_agent.send(path, listener, pid, "who asks", STATE)
-    finally:
-        os.close(listener)
+    assert received is not None and len(received[1]) == with_rights
+    wanted.listener_path, wanted.listener_metadata = str(path), "who asks"
+    seccomp_agent.hand_over(sync, received[0]["seccomp"], received[1], pidfd, pid, wanted, STATE)
 
 
 @pytest.mark.parametrize("directory", ["short", "long" * 40])
@@ -72,13 +69,13 @@ def test_an_agent_answers_for_the_kernel(tmp_path: Path, directory: str) -> None
     (tmp_path / directory).mkdir()
     os.symlink(tmp_path / directory, tmp_path / "here")
     agent = Agent(str(tmp_path / "here/agent.sock"))
-    pid, pidfd, sync = init_stage(policy("getppid"), lambda sync: int(_libc.getppid() == 424242))
+    wanted = policy("getppid")
+    pid, pidfd, sync = init_stage(wanted, lambda sync: int(_libc.getppid() == 424242))
     try:
-        hand_over(pid, pidfd, sync, str(tmp_path / directory / "agent.sock"))
+        hand_over(pid, pidfd, sync, wanted, tmp_path / directory / "agent.sock")
         assert agent.accept() == {
             "ociVersion": "1.2.0", "fds": ["seccompFd"], "pid": pid, "metadata": "who asks", "state": STATE,
         }
-        wire.send(sync, {"agent": True})
         assert agent.answer(value=424242) == (pid, NR_GETPPID)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
     finally:
@@ -98,9 +95,8 @@ def test_a_filter_that_asks_about_the_calls_of_the_hand_over_itself(tmp_path: Pa
 
     pid, pidfd, sync = init_stage(caught, then)
     try:
-        hand_over(pid, pidfd, sync, str(tmp_path / "agent.sock"))
+        hand_over(pid, pidfd, sync, caught, tmp_path / "agent.sock", with_rights=False)
         agent.accept()
-        wire.send(sync, {"agent": True})
         seen = set()
         while NR_SENDMSG not in seen:
             seen.add(agent.answer(flags=FLAG_CONTINUE)[1])
@@ -120,9 +116,10 @@ def test_a_filter_that_asks_about_the_calls_of_the_hand_over_itself(tmp_path: Pa
 
 
 def test_an_agent_that_is_not_there(tmp_path: Path) -> None:
-    pid, pidfd, sync = init_stage(policy("getppid"), lambda sync: 0)
+    wanted = policy("getppid")
+    pid, pidfd, sync = init_stage(wanted, lambda sync: 0)
     with pytest.raises(StartFailed, match=r"seccomp listener to the agent at /.*/none\.sock: No such file"):
-        hand_over(pid, pidfd, sync, str(tmp_path / "none.sock"))
+        hand_over(pid, pidfd, sync, wanted, tmp_path / "none.sock")
     sync.close()  # the runtime gives up: the init stage, which waits, ends
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
     os.close(pidfd)
@@ -136,10 +133,10 @@ def test_without_an_agent_a_caught_call_is_enosys(tmp_path: Path) -> None:
         sync.recv(10)  # the agent is gone
         return ctypes.get_errno() if _libc.syscall(ctypes.c_long(NR_GETPPID)) == -1 else 0
 
-    pid, pidfd, sync = init_stage(policy("getppid"), then)
-    hand_over(pid, pidfd, sync, str(tmp_path / "agent.sock"))
+    wanted = policy("getppid")
+    pid, pidfd, sync = init_stage(wanted, then)
+    hand_over(pid, pidfd, sync, wanted, tmp_path / "agent.sock")
     agent.accept()
-    wire.send(sync, {"agent": True})
     agent.close()
     sync.send(b"gone")
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == errno.ENOSYS
@@ -163,10 +160,10 @@ def test_flags_beside_a_listener(tmp_path: Path, flag: str) -> None:
     if flag not in seccomp.supported_flags():
         pytest.skip("this kernel does not know it")
     agent = Agent(str(tmp_path / "agent.sock"))
-    pid, pidfd, sync = init_stage(policy("getppid", flags=[flag]), lambda sync: int(_libc.getppid() == 5))
-    hand_over(pid, pidfd, sync, str(tmp_path / "agent.sock"))
+    wanted = policy("getppid", flags=[flag])
+    pid, pidfd, sync = init_stage(wanted, lambda sync: int(_libc.getppid() == 5))
+    hand_over(pid, pidfd, sync, wanted, tmp_path / "agent.sock")
     agent.accept()
-    wire.send(sync, {"agent": True})
     assert agent.answer(value=5)[1] == NR_GETPPID
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
     agent.close()

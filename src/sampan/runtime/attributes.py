@@ -15,13 +15,12 @@
 from __future__ import annotations
 
 from sampan.errors import InvalidArgument, Unsupported
-from sampan.runtime import identity, labels, scheduling, sysctl
+from sampan.runtime import identity, labels, scheduling, seccomp, sysctl
 from sampan.runtime.identity import BecomeUser, NoNewPrivileges, SetPersonality, SetRlimits
 from sampan.runtime.kernel import JoinNamespace, SetOomScore
 from sampan.runtime.keyrings import JoinSessionKeyring
 from sampan.runtime.labels import SetAppArmorProfile, SetSelinuxLabel
 from sampan.runtime.scheduling import SetCpuAffinity, SetIOPriority, SetMemoryPolicy, SetScheduler
-from sampan.runtime.seccomp import LoadSeccomp, check_policy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ def check(spec: oci.Spec) -> list[str]:
     if linux.memory_policy is not None:
         scheduling.check_memory_policy(linux.memory_policy)
     if linux.seccomp is not None:
-        check_policy(linux.seccomp)
+        seccomp.check_policy(linux.seccomp)
     if linux.intel_rdt is not None:
         _check_intel_rdt()
     if linux.net_devices:
@@ -117,7 +116,7 @@ def process_operations(
 ) -> list[Operation]:
     """From the init stage's root to the program's credentials: last of all before stdio and execve.
 
-    `linux`: the container's, for personality and memory policy (exec has them too). `filter`: the compiled seccomp
+    `linux`: the container's, for what exec has as well: personality, memory policy. `filter`: the compiled seccomp
     policy; one that notifies is handed over through `sync`, a SEQPACKET socket's number: see seccomp_agent.py.
     `user_namespace`: the one to enter now, by descriptor, where it was not entered before.
 
@@ -141,7 +140,8 @@ def process_operations(
     if user_namespace >= 0:
         operations.append(JoinNamespace("user", user_namespace))
     become = BecomeUser(identity, sets, last_cap)
-    load = [LoadSeccomp(filter.bpf, filter.flags, sync)] if filter is not None else []
+    policy = linux.seccomp if linux is not None else None
+    filters = [seccomp.load(filter, policy, sync)] if filter is not None else []
     if process.no_new_privileges:
-        return [*operations, become, NoNewPrivileges(), *load]
-    return [*operations, *load, become]  # without no_new_privs only CAP_SYS_ADMIN may load a filter
+        return [*operations, become, NoNewPrivileges(), *filters]
+    return [*operations, *filters, become]  # without no_new_privs only CAP_SYS_ADMIN may load a filter

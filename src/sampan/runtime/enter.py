@@ -219,7 +219,8 @@ def _work(
 
 def _follow(sync: socket.socket, joined: Joined, spec: oci.Process, extras: Extras | None) -> None:
     """Take in what both processes say, in any order, until the program runs or none is left. Raises their error."""
-    ready, error, listener = False, None, -1
+    ready, error = False, None
+    listener: tuple[int, list[int]] | None = None
     while (received := wire.receive(sync)) is not None:
         message, fds = received
         if "born" in message:
@@ -228,12 +229,15 @@ def _follow(sync: socket.socket, joined: Joined, spec: oci.Process, extras: Extr
             error = from_message(message["error"])
         elif "trampoline" in message:
             error = init.trampoline_failed(spec.args[0], message["trampoline"])
+        elif "seccomp" in message:
+            listener = message["seccomp"], fds
         elif fds:
             joined.console = fds[0]
-        listener = message.get("seccomp", listener)
-        if listener >= 0 and joined.pid >= 0 and extras is not None and extras.linux.seccomp is not None:
-            seccomp_agent.hand_over(sync, listener, joined.pidfd, joined.pid, extras.linux.seccomp, extras.state)
-            listener = -1
+        if listener and joined.pid >= 0 and extras is not None and extras.linux.seccomp is not None:
+            seccomp_agent.hand_over(
+                sync, *listener, joined.pidfd, joined.pid, extras.linux.seccomp, extras.state
+            )
+            listener = None
         ready = ready or "ready" in message
         joined.warnings += message.get("warnings", [])
     if error is not None:

@@ -2,14 +2,15 @@
 
     init stage                              runtime                                agent
       │ seccomp(2) → listener, number N       │
-      │ write {"seccomp": N} ────────────────▶│ pidfd_getfd(2): the listener
+      │ {"seccomp": N} [the listener] ───────▶│ or takes it by pidfd_getfd(2)
       │                                       │ connect, process state + fd ──────────▶│ answers from now on
       │ read ◀──────────────────── {"agent"} ─┤
       │ close N                               │ closes its own
 
 Between the first two steps the init stage may make no call that the filter could catch: nobody would ever answer. So
-the message is made before, for the number that the listener will get, and goes by write(2) alone, which a policy
-therefore may not notify of; sendmsg(2), which could have carried the descriptor, it may.
+the message is made before, for the number that the listener will get. It goes by sendmsg(2), with the descriptor; where
+a policy notifies of sendmsg, by write(2), and the runtime takes the descriptor out of the process, for which it needs
+the right to trace it. No policy may therefore notify of write.
 """
 
 from __future__ import annotations
@@ -33,24 +34,49 @@ if TYPE_CHECKING:
 
 _write = libc.lib.write
 _write.restype = ctypes.c_ssize_t
+_sendmsg = libc.lib.sendmsg
+_sendmsg.restype = ctypes.c_ssize_t
 _read = libc.lib.read
 _read.restype = ctypes.c_ssize_t
 _NR_PIDFD_GETFD = 438
 _SUN_PATH = 107  # bytes of a socket's path that sockaddr_un has room for (unix(7))
 
 
-def load_and_hand_over(bpf: bytes, flags: int, sync: int) -> None:
+class _Vector(ctypes.Structure):  # struct iovec
+    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
+
+
+class _Rights(ctypes.Structure):  # struct cmsghdr with one descriptor
+    _fields_ = (
+        ("length", ctypes.c_size_t), ("level", ctypes.c_int), ("kind", ctypes.c_int), ("fd", ctypes.c_int),
+        ("padding", ctypes.c_int),
+    )
+
+
+class _Message(ctypes.Structure):  # struct msghdr
+    _fields_ = (
+        ("name", ctypes.c_void_p), ("name_length", ctypes.c_uint), ("vectors", ctypes.c_void_p),
+        ("vector_count", ctypes.c_size_t), ("control", ctypes.c_void_p), ("control_length", ctypes.c_size_t),
+        ("flags", ctypes.c_int),
+    )
+
+
+def load_and_hand_over(bpf: bytes, flags: int, sync: int, with_rights: bool) -> None:
     """The init stage's part: load a filter with FLAG_NEW_LISTENER, return when the runtime says that it went on.
 
-    `sync` is the number of a connected SEQPACKET socket. Raises OSError; the end of the socket ends the process, since
-    whoever started it is gone.
+    `sync` is the number of a connected SEQPACKET socket; `with_rights`: the filter does not notify of sendmsg. Raises
+    OSError; the end of the socket ends the process, since whoever started it is gone.
     """
     number = _next_descriptor()
-    message = ctypes.create_string_buffer(encode({"seccomp": number}))
-    size = ctypes.c_size_t(len(message) - 1)
-    to, answer = ctypes.c_int(sync), ctypes.create_string_buffer(64)
+    data = encode({"seccomp": number})
+    text, to, answer = ctypes.create_string_buffer(data), ctypes.c_int(sync), ctypes.create_string_buffer(64)
+    size, zero = ctypes.c_size_t(len(data)), ctypes.c_int(0)
+    vector = _Vector(ctypes.addressof(text), len(data))
+    rights = _Rights(20, _socket.SOL_SOCKET, _socket.SCM_RIGHTS, number, 0)  # CMSG_LEN of one int
+    message = _Message(None, 0, ctypes.addressof(vector), 1, ctypes.addressof(rights), ctypes.sizeof(rights), 0)
+    reference = ctypes.byref(message)
     listener = seccomp.load(bpf, flags)
-    written = _write(to, message, size)
+    written = _sendmsg(to, reference, zero) if with_rights else _write(to, text, size)
     if listener != number or written < 0:
         raise OSError(errno.EPROTO, f"the seccomp listener could not be announced (descriptor {listener})")
     if _read(to, answer, ctypes.c_size_t(len(answer))) <= 0:
@@ -69,18 +95,23 @@ def _next_descriptor() -> int:
 def take(pidfd: int, number: int) -> int:
     """The runtime's part: descriptor `number` of a process, close-on-exec; the caller closes it.
 
-    Raises OSError: EPERM unless we may trace the process (pidfd_getfd(2)).
+    Raises StartFailed: EPERM unless we may trace the process (pidfd_getfd(2)).
     """
-    return libc.syscall(_NR_PIDFD_GETFD, ctypes.c_int(pidfd), ctypes.c_int(number), ctypes.c_uint(0))
+    try:
+        return libc.syscall(_NR_PIDFD_GETFD, ctypes.c_int(pidfd), ctypes.c_int(number), ctypes.c_uint(0))
+    except OSError as error:
+        raise StartFailed(f"cannot take the seccomp listener from the init stage: {error.strerror}") from error
 
 
 def hand_over(
-    sync: socket.socket, number: int, pidfd: int, pid: int, policy: oci.Seccomp, state: Mapping[str, object]
+    sync: socket.socket, number: int, given: list[int], pidfd: int, pid: int, policy: oci.Seccomp,
+    state: Mapping[str, object],
 ) -> None:
-    """The runtime's part as a whole, once the init stage `pid` has said {"seccomp": number} on `sync`: `take`, `send`,
-    the answer it waits for. `state` is the container's. Raises StartFailed, OSError; then close `sync`, and it ends.
+    """The runtime's part as a whole, once the init stage `pid` has said {"seccomp": number} on `sync`: `send`, and the
+    answer it waits for. `given` are the descriptors that came with it: one or none; they are closed. `state` is the
+    container's. Raises StartFailed, OSError; then close `sync`, and the init stage ends.
     """
-    listener = take(pidfd, number)
+    listener = given[0] if given else take(pidfd, number)
     try:
         send(policy.listener_path, listener, pid, policy.listener_metadata, state)
     finally:

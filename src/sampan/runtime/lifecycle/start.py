@@ -71,14 +71,14 @@ def follow(sock: socket.socket, spec: oci.Spec, record: Record) -> list[str]:
     warnings: list[str] = []
     executes = False
     while (received := wire.receive(sock)) is not None:
-        message, _ = received
+        message, fds = received
         if "error" in message:
             raise from_message(message["error"])
         if "trampoline" in message:
             assert spec.process is not None
             raise init.trampoline_failed(spec.process.args[0], message["trampoline"])
         if "seccomp" in message:
-            _hand_over(sock, message["seccomp"], spec, record)
+            _hand_over(sock, message["seccomp"], fds, spec, record)
         warnings += message.get("warnings", [])
         executes = executes or "exec" in message
     if not executes:
@@ -86,12 +86,12 @@ def follow(sock: socket.socket, spec: oci.Spec, record: Record) -> list[str]:
     return warnings
 
 
-def _hand_over(sock: socket.socket, listener: int, spec: oci.Spec, record: Record) -> None:
+def _hand_over(sock: socket.socket, number: int, given: list[int], spec: oci.Spec, record: Record) -> None:
     """Give the init stage's seccomp listener to the policy's agent: it waits for that, and nobody else would answer."""
     assert spec.linux is not None and spec.linux.seccomp is not None
     state = stage.state(spec, record.id, record.bundle, status.CREATED, record.pid)
     pidfd = os.pidfd_open(record.pid)
     try:
-        seccomp_agent.hand_over(sock, listener, pidfd, record.pid, spec.linux.seccomp, state)
+        seccomp_agent.hand_over(sock, number, given, pidfd, record.pid, spec.linux.seccomp, state)
     finally:
         os.close(pidfd)
