@@ -68,7 +68,7 @@ def make(record: Record, linux: oci.Linux) -> tuple[Group | None, list[str]]:
 
 def make_scope(record: Record, pid: int, linux: oci.Linux) -> Group:
     """The same by systemd, which puts `pid` in where it knows of the hierarchy."""
-    from sampan.linux.cgroup import systemd
+    from sampan.linux.cgroup import systemd  # allowed: only with the systemd driver
 
     assert record.host is not None
     return systemd.create(record.host, record.cgroups_path, pid, _limits(linux.resources), record.annotations)

@@ -12,6 +12,6 @@ def compile(root: str, policy: oci.Seccomp | None) -> Filter | None:
     """The filter of a policy, from the cache below `root` when it is there. Raises InvalidArgument, Unsupported."""
     if policy is None:
         return None
-    from sampan.linux import seccomp_cache  # only containers with a policy pay for it
+    from sampan.linux import seccomp_cache  # allowed: only containers with a policy pay for it
 
     return seccomp_cache.Cache(f"{root}/.seccomp").filter(policy)

@@ -63,7 +63,8 @@ def _put(path: str, text: str) -> None:
 
 def _with_tool(pid: int, name: str, entries: Sequence[oci.IDMapping]) -> None:
     tool = _TOOLS[name]
-    program = next((f"{where}/{tool}" for where in _SEARCH if os.access(f"{where}/{tool}", os.X_OK)), "")
+    programs = (f"{where}/{tool}" for where in _SEARCH)
+    program = next((path for path in programs if os.access(path, os.X_OK)), "")
     ids = [str(number) for entry in entries for number in (entry.container_id, entry.host_id, entry.size)]
     words = ", ".join(f"{entry.container_id} {entry.host_id} {entry.size}" for entry in entries)
     if not program:

@@ -88,7 +88,10 @@ class Registry:
             names = os.listdir(self.root)
         except FileNotFoundError:
             return []
-        return sorted(name for name in names if os.path.isdir(f"{self.root}/{name}") and not name.startswith("."))
+        return sorted(name for name in names if not name.startswith(".") and self._is_entry(name))
+
+    def _is_entry(self, name: str) -> bool:
+        return os.path.isdir(f"{self.root}/{name}")  # allowed: the directory is ours
 
     def _opened(self, container_id: str) -> Entry:
         path = f"{self.root}/{container_id}"
@@ -174,7 +177,7 @@ class Entry:
         if record.host is None:
             return None
         if record.systemd:
-            from sampan.linux.cgroup import systemd
+            from sampan.linux.cgroup import systemd  # allowed: only with the systemd driver
 
             return systemd.open(record.host, record.cgroups_path, record.cgroups)
         return Group(record.host, record.cgroups_path, record.cgroups) if record.cgroups else None
@@ -206,6 +209,6 @@ class Entry:
         for name in sorted(os.listdir(self.fd), key=lambda name: name == "state.json"):
             os.unlink(name, dir_fd=self.fd)
         try:
-            os.rmdir(f"{self.root}/{self.id}")
+            os.rmdir(f"{self.root}/{self.id}")  # allowed: the id was checked, the root is ours
         except FileNotFoundError:
             pass  # another delete was as fast
