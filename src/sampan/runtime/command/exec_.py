@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from sampan.errors import InvalidArgument, Unsupported
+from sampan.linux import interpreter
 from sampan.oci import runtime as oci
 from sampan.runtime.command import creating
 from sampan.runtime.command.arguments import BOOL, INTS, LIST, Command, Flag, UsageError
@@ -59,6 +61,8 @@ def run(call: Call) -> int:
     if len(parsed.arguments) == 1 and not parsed.text("process"):
         raise InvalidArgument("process args cannot be empty")
     with call.entry() as entry:
+        if execute.is_watched(entry.spec()) and not interpreter.is_readonly():  # CVE-2019-5736
+            interpreter.restart(sys.orig_argv[1:], os.environ)
         options = _options(parsed, entry)
         if parsed.flag("detach"):
             joined = execute.execute(entry, options)

@@ -36,6 +36,17 @@ class ExecOptions:
     stdio: init.Stdio = (0, 1, 2)
 
 
+def is_watched(spec: oci.Spec) -> bool:
+    """Whether somebody in the container may look into what joins it, until it becomes the user's program.
+
+    Being non-dumpable keeps all others out. In a user namespace of its own nobody is able to: our memory belongs to the
+    host's (ptrace(2), "Ptrace access mode checking").
+    """
+    sets = spec.process.capabilities if spec.process is not None else None
+    own_user = spec.linux is not None and any(namespace.type == "user" for namespace in spec.linux.namespaces)
+    return sets is not None and not own_user and "CAP_SYS_PTRACE" in (*sets.bounding, *sets.permitted)
+
+
 def execute(entry: Entry, options: ExecOptions) -> enter.Joined:
     """Run a process in a running (or created) container; it is our child. The caller closes its descriptors.
 
