@@ -6,7 +6,6 @@ import os
 import subprocess
 
 import pytest
-
 from tests.kernel.test_runtime_rootless import USER, boat  # noqa: F401 - a fixture
 from tests.runtime_fixture import Dock, one_clear_line
 from tests.seccomp_fixture import Agent
