@@ -100,7 +100,7 @@ def _read(path: str) -> memoryview | None:
 def _magic() -> bytes:
     from _frozen_importlib_external import MAGIC_NUMBER
 
-    return MAGIC_NUMBER  # type: ignore[no-any-return]
+    return MAGIC_NUMBER
 
 
 def _write(path: str) -> bool:
