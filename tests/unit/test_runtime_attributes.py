@@ -30,7 +30,7 @@ def spec(linux: oci.Linux, process: oci.Process | None = None) -> oci.Spec:
 ])
 def test_sysctls_of_namespaces(key: str) -> None:
     sysctl.check({key: "1"}, OWN)
-    with pytest.raises(InvalidArgument, match="not allowed in|not in a separate"):
+    with pytest.raises(InvalidArgument, match=r"not allowed in|not in a separate"):
         sysctl.check({key: "1"}, NONE)
 
 
@@ -132,9 +132,9 @@ def test_a_host_without_apparmor_says_so() -> None:
 
 @pytest.mark.skipif(security.selinux_enabled(), reason="this host has SELinux")
 def test_a_host_without_selinux_says_so() -> None:
-    with pytest.raises(Unsupported, match="selinuxLabel .* is specified in config, but selinux is disabled"):
+    with pytest.raises(Unsupported, match=r"selinuxLabel .* is specified in config, but selinux is disabled"):
         attributes.check_process(oci.Process(selinux_label="system_u:system_r:container_t:s0"))
-    with pytest.raises(Unsupported, match="mountLabel .* is specified"):
+    with pytest.raises(Unsupported, match=r"mountLabel .* is specified"):
         attributes.check(spec(oci.Linux(mount_label="system_u:object_r:container_file_t:s0")))
 
 
