@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 from tests.forked import in_child
 
-from sampan.linux import capability, keyring, process, procfs, seccomp
+from sampan.linux import capability, keyring, process, procfs, seccomp, security
 from sampan.oci import runtime as oci
 from sampan.runtime import attributes, users
 from sampan.runtime.identity import SetPersonality, SetRlimits, final_sets
 from sampan.runtime.kernel import SetHostname, SetOomScore, SetSysctl
 from sampan.runtime.keyrings import JoinSessionKeyring
+from sampan.runtime.labels import SetAppArmorProfile
 from sampan.runtime.operation import Operation, Stage
 from sampan.runtime.scheduling import SetCpuAffinity, SetIOPriority, SetMemoryPolicy, SetScheduler
 
@@ -259,6 +260,22 @@ def test_in_a_user_namespace_of_its_own_a_process_can_have_everything() -> None:
     )
     assert sets is not None and warnings == []
     assert sets.permitted == sets.bounding == (2 << capability.last_cap()) - 1
+
+
+@pytest.mark.skipif(not security.apparmor_enabled(), reason="this host has no AppArmor")
+def test_an_apparmor_profile() -> None:
+    """`unconfined` is the one profile that every host has; one that none has must not be passed over."""
+    current = "attr/apparmor/current" if Path("/proc/self/attr/apparmor").exists() else "attr/current"
+
+    def look() -> object:
+        reader, writer = os.pipe()
+        os.dup2(writer, 1)
+        pid = os.posix_spawn("/bin/cat", ["cat", f"/proc/self/{current}"], {})
+        os.waitpid(pid, 0)
+        return os.read(reader, 100).decode().strip()
+
+    assert after(SetAppArmorProfile("unconfined"), look=look) == "unconfined"
+    assert after(SetAppArmorProfile("sampan-no-such-profile"), look=look) in ("FileNotFoundError", "")
 
 
 def test_procfs_is_told_from_what_only_looks_like_it(tmp_path: Path) -> None:
