@@ -71,7 +71,7 @@ def test_cve_2024_21626_no_descriptor_reaches_the_program(boat: Dock, tmp_path: 
 @pytest.mark.parametrize("leak", [False, True])
 def test_cve_2024_21626_a_working_directory_through_a_descriptor(boat: Dock, marker: Path, leak: bool) -> None:
     leaked = [os.open("/", os.O_RDONLY | os.O_DIRECTORY)] if leak else []
-    places = [f"/proc/self/fd/{number}" for number in (*range(3, 16), *leaked)]
+    places = [f"/proc/self/fd/{number}" for number in (*range(3, 13), *leaked)]
     (boat.root / "link").symlink_to("/proc/self/fd/7")
     try:
         for path in (*places, "/link", "/proc/self/fd/7/../../..", "/proc/self/root/../..", "/proc/1/cwd"):
@@ -88,7 +88,7 @@ def test_cve_2024_21626_a_working_directory_through_a_descriptor(boat: Dock, mar
 def test_cve_2024_21626_an_exec_in_a_directory_through_a_descriptor(boat: Dock, marker: Path) -> None:
     boat.launch("sleep", "1000")
     (boat.root / "link").symlink_to("/proc/self/fd/7")
-    for path in (*(f"/proc/self/fd/{number}" for number in range(3, 16)), "/link", "/proc/1/cwd"):
+    for path in (*(f"/proc/self/fd/{number}" for number in range(3, 13)), "/link", "/proc/1/cwd"):
         done = boat.exec("sh", "-c", LOOK.format(marker), options=["--cwd", path])
         assert "secret" not in done.stdout
         if done.returncode != 0:
@@ -120,7 +120,7 @@ def test_cve_2019_5736_2016_9962_what_joins_is_watched(
 ) -> None:
     """While processes join, one inside looks into all that it can reach, with and without the right to trace."""
     watch(boat, catcher, marker, more)
-    for number in range(25):
+    for number in range(8):
         assert boat.exec("true").returncode == 0, number
     assert_harmless(caught(boat), more)
 
@@ -135,7 +135,7 @@ def test_cve_2019_5736_2016_9962_what_is_born_in_a_pid_namespace_of_others_is_wa
     with dock(tmp_path / "other") as other:
         namespaces = other.config["linux"]["namespaces"]
         namespaces[0] = {"type": "pid", "path": f"/proc/{boat.pid()}/ns/pid"}
-        for _ in range(15):
+        for _ in range(6):
             done = other.run("true")
             assert done.returncode == 0, done.stderr
     assert_harmless(caught(boat), more)
