@@ -193,3 +193,26 @@ def test_compiled_filters_are_kept_with_the_state(boat: Dock) -> None:
     kept.write_bytes(b"")  # torn by a crash
     assert said(boat, "mkdir /x 2>/dev/null || echo refused") == ["refused"]
     assert boat.ok("list", "--quiet") == ""
+
+
+def test_all_of_it_in_a_user_namespace(boat: Dock) -> None:
+    """Root inside is nobody outside: what it may not set is a warning, what is its own it may."""
+    map_ids(boat)
+    process, linux = boat.config["process"], boat.config["linux"]
+    process["user"] = {"uid": 1000, "gid": 1001, "additionalGids": [5]}
+    process["rlimits"] = [{"type": "RLIMIT_NOFILE", "soft": 100, "hard": 200}]
+    process["oomScoreAdj"] = 300
+    process["scheduler"] = {"policy": "SCHED_IDLE"}
+    process["ioPriority"] = {"class": "IOPRIO_CLASS_IDLE", "priority": 0}
+    sets = process["capabilities"]
+    for kind in ("bounding", "effective", "permitted", "inheritable", "ambient"):
+        sets[kind] = ["CAP_SYS_RESOURCE"]  # which this host may not even have: in the namespace it is ours to give
+    linux["sysctl"] = {"net.ipv4.ip_forward": "1", "kernel.shm_rmid_forced": "1"}
+    linux["memoryPolicy"] = {"mode": "MPOL_LOCAL"}
+    linux["personality"] = {"domain": "LINUX32"}
+    assert said(boat, "id -u; id -G; ulimit -Hn; cat /proc/self/oom_score_adj; grep CapEff /proc/self/status; "
+                "grep ^policy /proc/self/sched; cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/shm_rmid_forced; "
+                "uname -m") == [
+        "1000", "1001 5", "200", "300", f"CapEff:\t{1 << 24:016x}",
+        "policy                                       :                    5", "1", "1", "i686",
+    ]
