@@ -69,9 +69,10 @@ class Podman:
 
     def line(self, *arguments: str) -> list[str]:
         """The command line that runs podman with `arguments`; its environment is `environment`."""
-        places = (f"--root={self.directory}/storage", f"--runroot={self.directory}/run", f"--tmpdir={self.directory}/tmp")
+        here = self.directory
+        places = (f"--root={here}/storage", f"--runroot={here}/run", f"--tmpdir={here}/tmp")
         return [
-            "unshare", "--mount", "--propagation", "slave", "sh", "-ec", SCRIPT, "sh", str(self.directory),
+            "unshare", "--mount", "--propagation", "slave", "sh", "-ec", SCRIPT, "sh", str(here),
             *(AS_SAILOR if self.rootless else ()), str(runtimes.find("podman")), *places, *arguments,
         ]
 

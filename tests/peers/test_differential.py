@@ -43,6 +43,9 @@ DELIBERATE: tuple[tuple[str, str, str, str], ...] = (
     ("tmpfs*", "mount /*", "tmpfs tmpfs / *mode=*", "the mode of what it covers, given with the mount"),
     ("mounts_over_one_another", "mount /mnt", "tmpfs one / relatime,rw, mode=755,rw", "as above"),
     ("*", "cgroup ", "*", "on a hybrid host the v2 hierarchy is left alone: docs/architecture.md"),
+    ("*", "cgroup name=systemd", "*", "as above: no limit is in a hierarchy without controllers"),
+    ("*", "* /sys/fs/cgroup/systemd", "absent", "as above"),
+    ("exec_process", "oom_score_adj", "500", "the file of `exec --process` says so"),
 )
 """(variant, fact, what ours is, why that differs from both); the first three are patterns as in fnmatch."""
 

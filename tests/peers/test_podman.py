@@ -133,7 +133,8 @@ def test_privileged(engine: Podman) -> None:
 
 
 def test_init(engine: Podman) -> None:
-    done = engine.run("--rm", "--init", "--init-path", "/usr/libexec/podman/catatonit", "busybox", "cat", "/proc/1/comm")
+    init = ("--init", "--init-path", "/usr/libexec/podman/catatonit")
+    done = engine.run("--rm", *init, "busybox", "cat", "/proc/1/comm")
     assert done.out.strip() in ("catatonit", "podman-init")
 
 
