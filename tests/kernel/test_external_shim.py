@@ -16,7 +16,7 @@ import pytest
 
 from sampan.errors import InvalidArgument, SampanError, StartFailed, Unavailable
 from sampan.linux.cgroup import detect
-from sampan.oci.runtime import Memory, Resources
+from sampan.oci.runtime import CPU, Memory, Resources
 from sampan.shim.external.hierarchies import _mount_points, remove_empty
 from sampan.shim.messages import ExecRequest, Runtime
 from shim_fixture import Box, attached, box, make_process, read_all
@@ -61,19 +61,29 @@ def wait_for(pidfd: int) -> None:
         os.close(pidfd)
 
 
+@pytest.fixture(scope="module")
+def short() -> float:
+    """Seconds of patience in which a start surely succeeds on this host, slow as it may be."""
+    async def main() -> float:
+        async with place() as made:
+            begin = time.monotonic()
+            assert (await made.run(["true"], runtime=Runtime(RUNC)))[0] == 0
+            return max(0.8, 4 * (time.monotonic() - begin))
+
+    return asyncio.run(main())
+
+
 @pytest.mark.parametrize("when", ["create", "start"])
-def test_a_runtime_that_hangs(tmp_path: Path, when: str) -> None:
+def test_a_runtime_that_hangs(tmp_path: Path, when: str, short: float) -> None:
     """It is killed with what it forked, when its patience is over, and the start fails."""
     pid_file = tmp_path / "pid"
     forks = f"sleep 1000 & echo $! > {pid_file}; sleep 1000"
-    runtime = script(tmp_path, f'case "$*" in *" {when} "*) {forks};; esac', 0.8)
+    runtime = script(tmp_path, f'case "$*" in *" {when} "*) {forks};; esac', short)
 
     async def main() -> None:
         async with place() as made:
-            begin = time.monotonic()
-            with pytest.raises(StartFailed, match=f"OCI runtime {when} failed: runtime {when} did not end within 1 s"):
+            with pytest.raises(StartFailed, match=f"OCI runtime {when} failed: runtime {when} did not end within"):
                 await made.start(["sleep", "1000"], runtime=runtime)
-            assert time.monotonic() - begin < 10
             nothing_is_left(made)
             with pytest.raises(ProcessLookupError):
                 os.kill(int(pid_file.read_text()), 0)
@@ -81,10 +91,10 @@ def test_a_runtime_that_hangs(tmp_path: Path, when: str) -> None:
     asyncio.run(main())
 
 
-def test_an_exec_that_hangs_keeps_nobody_waiting(tmp_path: Path) -> None:
+def test_an_exec_that_hangs_keeps_nobody_waiting(tmp_path: Path, short: float) -> None:
     gate = tmp_path / "gate"
     hangs = f"test -p {gate} && {{ echo at it > {gate}; sleep 1000; }}"
-    runtime = script(tmp_path, f'case "$*" in *" exec "*) {hangs};; esac', 2.0)
+    runtime = script(tmp_path, f'case "$*" in *" exec "*) {hangs};; esac', 2 * short)
 
     async def main() -> None:
         async with place() as made:
@@ -95,7 +105,7 @@ def test_an_exec_that_hangs_keeps_nobody_waiting(tmp_path: Path) -> None:
             gate.unlink()
             assert await made.exec(["sh", "-c", "exit 4"]) == (4, "")
             assert not hanging.done()
-            with pytest.raises(StartFailed, match="runtime exec did not end within 2 s"):
+            with pytest.raises(StartFailed, match="runtime exec did not end within"):
                 await hanging
             assert not list((made.directory / "run").glob("exec-*"))
             shim.signal(signal.SIGKILL)
@@ -105,11 +115,11 @@ def test_an_exec_that_hangs_keeps_nobody_waiting(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_the_end_does_not_wait_for_a_command_that_hangs(tmp_path: Path) -> None:
+def test_the_end_does_not_wait_for_a_command_that_hangs(tmp_path: Path, short: float) -> None:
     gate = tmp_path / "gate"
     os.mkfifo(gate)
     hangs = f'*" pause "*) echo at it > {gate}; sleep 1000;; *" delete "*) sleep 1000'
-    runtime = script(tmp_path, f'case "$*" in {hangs};; esac', 1.0)
+    runtime = script(tmp_path, f'case "$*" in {hangs};; esac', short)
 
     async def main() -> None:
         async with place() as made:
@@ -215,7 +225,7 @@ def test_limits_change_while_it_runs(tmp_path: Path) -> None:
                         for group in groups(made) if (path := group / name).exists()]
             assert int(value) == 64 << 20
             with pytest.raises(Unavailable, match="OCI runtime update failed: "):
-                await shim.command("update", Resources(memory=Memory(limit=1)))
+                await shim.command("update", Resources(cpu=CPU(cpus="8000")))
             await shim.command("pause")
             await shim.command("resume")
 
