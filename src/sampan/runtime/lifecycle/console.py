@@ -55,13 +55,6 @@ def send(path: str, master: int) -> None:
         sock.close()
 
 
-def newlines_as_they_are(master: int) -> None:
-    """Have the container's terminal not turn \\n into \\r\\n: the user's own does that, and a file must not have it."""
-    settings = termios.tcgetattr(master)
-    settings[1] &= ~termios.ONLCR
-    termios.tcsetattr(master, termios.TCSANOW, settings)
-
-
 class HostTerminal:
     """The user's terminal: stderr, stdout or stdin, whichever is one, else the controlling terminal.
 
@@ -98,14 +91,15 @@ class HostTerminal:
             os.close(self._own)
 
     def raw(self) -> None:
-        """No echo, no lines, no signals by keys; output stays as it is, so that our \\n begins a line (termios(3))."""
+        """No echo, no lines, no signals by keys; the container's terminal does all that itself (termios(3))."""
         settings = termios.tcgetattr(self.fd)
         self._saved = list(settings)
         control = list(settings[6])
         control[termios.VMIN], control[termios.VTIME] = 1, 0
         changed = [
-            settings[0] & ~_IFLAG, settings[1], settings[2] & ~(termios.CSIZE | termios.PARENB) | termios.CS8,
-            settings[3] & ~_LFLAG, settings[4], settings[5], control,
+            settings[0] & ~_IFLAG, settings[1] & ~termios.OPOST,
+            settings[2] & ~(termios.CSIZE | termios.PARENB) | termios.CS8, settings[3] & ~_LFLAG,
+            settings[4], settings[5], control,
         ]
         termios.tcsetattr(self.fd, termios.TCSANOW, changed)
 

@@ -20,7 +20,7 @@ from sampan.errors import Internal
 from sampan.lean import ctypes
 from sampan.lean.record import dataclass, field
 from sampan.linux import libc, process, signals
-from sampan.runtime.lifecycle.console import HostTerminal, newlines_as_they_are
+from sampan.runtime.lifecycle.console import HostTerminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -175,7 +175,6 @@ class Attached:
     def _pumps(self) -> list[Pump]:
         if self.console < 0:
             return self.stdio.pumps
-        newlines_as_they_are(self.console)
         os.set_blocking(self.console, False)
         if self.terminal is not None:
             self.terminal.show_size_to(self.console)
