@@ -70,7 +70,10 @@ class Podman:
     def line(self, *arguments: str) -> list[str]:
         """The command line that runs podman with `arguments`; its environment is `environment`."""
         here = self.directory
-        places = (f"--root={here}/storage", f"--runroot={here}/run", f"--tmpdir={here}/tmp")
+        places = (
+            f"--root={here}/storage", f"--runroot={here}/run", f"--tmpdir={here}/tmp",
+            f"--runtime-flag=root={here}/runtime",
+        )
         return [
             "unshare", "--mount", "--propagation", "slave", "sh", "-ec", SCRIPT, "sh", str(here),
             *(AS_SAILOR if self.rootless else ()), str(runtimes.find("podman")), *places, *arguments,
@@ -132,8 +135,7 @@ def podman(rootless: bool = False) -> Iterator[Podman]:
 def _fixed_places() -> list[Path]:
     """What podman and runtimes make in places that no option changes, and leave there."""
     hierarchies = [Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").glob("*/")]
-    states = [Path("/run", name) for name in ("containers", "sampan-runtime", "runc", "crun")]
-    return [*states, *(hierarchy / "libpod_parent" for hierarchy in hierarchies)]
+    return [Path("/run/containers"), *(hierarchy / "libpod_parent" for hierarchy in hierarchies)]
 
 
 def _remove(place: Path) -> None:
