@@ -99,7 +99,8 @@ class MountCgroups:
 
     def _mount_own(self, top: int) -> None:
         for each in self.hierarchies:
-            options: dict[str, str | None] = {"source": "cgroup"}
+            source = "systemd" if each.options == "name=systemd" else "cgroup"  # as runc: it is what mount(8) shows
+            options: dict[str, str | None] = {"source": source}
             for word in filter(None, each.options.split(",")):
                 key, separator, value = word.partition("=")
                 options[key] = value if separator else None

@@ -11,6 +11,11 @@ from sampan.linux.cgroup import controlfile
 V1_CONTROLLERS = ("cpu", "cpuacct", "cpuset", "memory", "pids", "devices", "freezer", "blkio", "hugetlb", "rdma")
 """The v1 controllers that a container's group uses, where mounted."""
 
+V1_OTHERS = ("net_cls", "net_prio", "perf_event", "misc")
+"""Those that limit nothing. A container's group may be in them all the same, as in the named ones ("name=systemd"):
+programs inside look for themselves there.
+"""
+
 V2_CONTROLLERS = ("cpu", "cpuset", "io", "memory", "pids", "hugetlb")
 
 
@@ -33,8 +38,11 @@ class Host(Struct, frozen=True):
         return Host("v1", self.v1) if self.v1 else self
 
 
-def detect() -> Host:
-    """Look at this process's mounts. Raises Unsupported when no cgroup file system is mounted."""
+def detect(others: bool = False) -> Host:
+    """Look at this process's mounts. `others`: with the v1 hierarchies that limit nothing (V1_OTHERS, named ones).
+
+    Raises Unsupported when no cgroup file system is mounted.
+    """
     v1: dict[str, str] = {}
     v2 = ""
     for mount_point, kind, options in _cgroup_mounts():
@@ -44,6 +52,9 @@ def detect() -> Host:
             for controller in V1_CONTROLLERS:
                 if controller in options:
                     v1.setdefault(controller, mount_point)
+            for option in options if others else ():
+                if option in V1_OTHERS or option.startswith("name="):
+                    v1.setdefault(option, mount_point)
     if not v1 and not v2:
         raise Unsupported("no cgroup file system is mounted: mount cgroup2 on /sys/fs/cgroup")
     available: list[str] = []

@@ -31,7 +31,7 @@ def path_of(host: Host, spec: oci.Spec, container_id: str, systemd: bool) -> str
 def host(rootless: bool) -> Host | None:
     """The hierarchies to use: on hybrid hosts v1 alone (docs/architecture.md). None: rootless, and there are none."""
     try:
-        return cgroup.detect().without_v2()
+        return cgroup.detect(others=True).without_v2()
     except Unsupported:
         if rootless:
             return None
