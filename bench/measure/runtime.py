@@ -53,6 +53,8 @@ class Bench:
         rows.measure(row, self.options.runs)
         self.results[row.title] = row.samples
         self.say(table.row(row.title, row.samples, base))
+        used = {name: runtime.cpu for name, runtime in zip(contestants, self.runtimes, strict=False)}
+        self.say(table.row("processor time of the same runs, by the kernel's account", used, base))
         phases = rows.floor(self.floor_program, str(self.root), max(self.options.runs, 20), False)
         whole = phases.pop("total")
         self.say(table.phases(f"where the floor's {1000 * whole:.2f} ms go (child and parent overlap)", phases))
@@ -67,9 +69,10 @@ class Bench:
             return
         found = [runtimes.timeline(ours, self.bundle) for _ in range(self.options.runs + 1)][1:]
         self.results["steps"] = found
-        medians = {name: statistics.median([one.get(name, 0.0) for one in found]) for name in found[0]}
-        whole = f"{1000 * sum(medians.values()):.2f} ms"
-        self.say(table.phases(f"where sampan-runtime's {whole} go (indented: create, in its order)", medians))
+        for title, number in (("where sampan-runtime's {} go", 0), ("and in create, by the flight recorder: {}", 1)):
+            names = found[0][number]
+            medians = {name: statistics.median([one[number].get(name, 0.0) for one in found]) for name in names}
+            self.say(table.phases(title.format(f"{1000 * sum(medians.values()):.2f} ms"), medians))
 
     def memory(self) -> None:
         lines = ["the smallest memory limit with which `run` succeeds, and an init stage that waits for `start`"]

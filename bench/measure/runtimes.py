@@ -10,7 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import processes
@@ -25,6 +25,15 @@ TRIES = 3
 """So many starts must succeed for a limit to be enough."""
 
 
+PHASES = (
+    ("interpreter start", "began", "interpreter"), ("imports", "interpreter", "imports"),
+    ("arguments", "imports", "before create"), ("create", "before create", "create"),
+    ("start, to its execve", "create", "start"), ("the program, to its end", "start", "follow"),
+    ("delete", "follow", "delete"), ("exit", "delete", "ended"),
+)
+"""Parts of a `run` of ours: title, the moment it begins with, the moment it ends with (timeline.py)."""
+
+
 @dataclass
 class Runtime:
     """One program with runc's command line. `directory` holds its containers' state."""
@@ -32,6 +41,8 @@ class Runtime:
     name: str
     program: str
     directory: Path
+    cpu: list[float] = field(default_factory=list)
+    """Seconds of processor time of each `run`, user and system, of all of its processes: the same on a busy machine."""
 
     def command(self, *arguments: str) -> list[str]:
         return [self.program, "--root", str(self.directory), *arguments]
@@ -45,8 +56,11 @@ class Runtime:
         command = self.command(*arguments)
         began = time.perf_counter()
         pid = os.posix_spawn(command[0], command, os.environ, file_actions=actions)
-        _, status = os.waitpid(pid, 0)
-        return os.waitstatus_to_exitcode(status), time.perf_counter() - began
+        _, status, usage = os.wait4(pid, 0)
+        seconds = time.perf_counter() - began
+        if arguments[0] == "run":
+            self.cpu.append(usage.ru_utime + usage.ru_stime)
+        return os.waitstatus_to_exitcode(status), seconds
 
     def run(self, bundle: Path) -> float:
         """Seconds of one `run`. Raises when it fails."""
@@ -113,7 +127,12 @@ class Runtime:
 
 
 def find(directory: Path) -> list[Runtime]:
-    """Ours, from this checkout, and those of others that are installed."""
+    """Ours, from this checkout, and those of others that are installed.
+
+    What ours keeps of its modules is made anew by its first run: it may be older than the sources.
+    """
+    for pack in (CHECKOUT / "src/sampan/__pycache__").glob("*.cold"):
+        pack.unlink()
     candidates = {"sampan-runtime": str(CHECKOUT / ".venv/bin/sampan-runtime")}
     candidates |= {name: path for name in ("runc", "crun") if (path := shutil.which(name))}
     found = []
@@ -164,12 +183,16 @@ def without_v2() -> Iterator[None]:
         libc.umount2(UNIFIED.encode(), MNT_DETACH)
 
 
-def timeline(runtime: Runtime, bundle: Path) -> dict[str, float]:
-    """Where the time of one `run` of ours goes: seconds by part, in the order of time. They add up to the whole."""
+def timeline(runtime: Runtime, bundle: Path) -> tuple[dict[str, float], dict[str, float]]:
+    """Where the time of one `run` of ours goes: seconds by part, which add up to the whole; and create's steps as its
+    flight recorder has them, those of the runtime and of the init stage, which overlap.
+    """
     reading, writing = os.pipe()
     interpreter = Path(runtime.program).read_text().splitlines()[0].removeprefix("#!").split()
+    if interpreter == ["/bin/sh"]:  # our launcher: a shell that executes the interpreter
+        interpreter += ["-c", 'exec "$0" -IS "$@"', str(CHECKOUT / ".venv/bin/python3")]
     script = str(Path(__file__).with_name("timeline.py"))
-    arguments = runtime.command("run", "--bundle", str(bundle), runtime.container())[1:]
+    arguments = runtime.command("run", "--bundle", str(bundle), runtime.container())
     command = [*interpreter, script, str(writing), *arguments]
     began = time.monotonic_ns()
     pid = os.posix_spawn(command[0], command, os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, writing, writing)])
@@ -181,22 +204,8 @@ def timeline(runtime: Runtime, bundle: Path) -> dict[str, float]:
     if status != 0:
         raise RuntimeError(f"{' '.join(command)}: status {status}")
     at = {"began": began, **told["moments"], "ended": ended}
-    found = {
-        title: (at[to] - at[since]) / 1e9
-        for title, since, to in (
-            ("interpreter start", "began", "interpreter"), ("imports", "interpreter", "imports"),
-            ("arguments", "imports", "before create"),
-        )
-    }
+    phases = {title: (at[to] - at[since]) / 1e9 for title, since, to in PHASES}
     steps: dict[str, float] = {}
     for name, micros in told["steps"]:
-        steps[f"  {name}"] = steps.get(f"  {name}", 0.0) + micros / 1e6
-    whole = (at["create"] - at["before create"]) / 1e9
-    found |= steps | {"  rest of create": whole - sum(steps.values())}
-    return found | {
-        title: (at[to] - at[since]) / 1e9
-        for title, since, to in (
-            ("start, to its execve", "create", "start"), ("the program, to its end", "start", "follow"),
-            ("delete", "follow", "delete"), ("exit", "delete", "ended"),
-        )
-    }
+        steps[name] = steps.get(name, 0.0) + micros / 1e6
+    return phases, steps

@@ -1,9 +1,9 @@
 """One cold `run`, as sampan-runtime does it, with the clock read in between: started by runtimes.py, never imported.
 
-    python timeline.py FD ARGUMENT…      the runtime's arguments; JSON of {moment: CLOCK_MONOTONIC in ns} goes to FD
+    python timeline.py FD PROGRAM ARGUMENT…      JSON of {moment: CLOCK_MONOTONIC in ns} goes to FD
 
-Imports nothing before the runtime does but `time`, and changes nothing but that some functions tell when they begin
-and end.
+Executes PROGRAM's text, imports nothing before it does but `time`, and changes nothing but that some functions tell
+when they begin and end.
 """
 
 import time
@@ -11,6 +11,7 @@ import time
 MOMENTS = {"interpreter": time.monotonic_ns()}
 STEPS = []
 
+import builtins  # noqa: E402
 import os  # noqa: E402
 import sys  # noqa: E402
 
@@ -31,9 +32,8 @@ def timed(module, name, moment, took=None):
     setattr(module, name, call)
 
 
-def main():
-    out = int(sys.argv[1])
-    from sampan.runtime.command import main as program
+def watch(out):
+    """As soon as the program has imported its `main`."""
     from sampan.runtime.command import run
 
     MOMENTS["imports"] = time.monotonic_ns()
@@ -44,16 +44,30 @@ def main():
     end = os._exit
 
     def told(code):
-        MOMENTS["end"] = time.monotonic_ns()
         from sampan.lean.structs import encode
 
-        os.write(out, encode({"moments": MOMENTS, "steps": STEPS, "pid": os.getpid()}))
+        os.write(out, encode({"moments": MOMENTS, "steps": STEPS}))
         end(code)
 
-    if len(sys.argv) > 2:
-        os._exit = told
-        sys.argv[:2] = ["sampan-runtime"]
-        program.main()
+    os._exit = told
+
+
+def main():
+    out, program = int(sys.argv[1]), sys.argv[2]
+    usual = builtins.__import__
+
+    def watching(name, *args, **kwargs):
+        module = usual(name, *args, **kwargs)
+        if name == "sampan.runtime.command.main":
+            builtins.__import__ = usual
+            watch(out)
+        return module
+
+    builtins.__import__ = watching
+    del sys.argv[:2]
+    with open(program) as file:
+        code = compile(file.read(), program, "exec")
+    exec(code, {"__name__": "__main__", "__file__": program})
 
 
 main()
