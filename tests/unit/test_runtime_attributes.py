@@ -153,11 +153,6 @@ def test_network_devices() -> None:
     netdevices.check({"eth0": oci.NetDevice(), "eth1": oci.NetDevice(name="net%d")}, own_namespace=True)
 
 
-@pytest.mark.parametrize(("text", "ids"), [("0", (0, None)), ("1000:5", (1000, 5)), ("2147483647:0", (2**31 - 1, 0))])
-def test_ids_of_exec(text: str, ids: tuple[int, int | None]) -> None:
-    assert users.parse_ids(text) == ids
-
-
 def test_the_order_of_a_process() -> None:
     """Limits and scheduling while it may, labels while it has a /proc, the filter where it cannot be refused."""
     kill = oci.Process(

@@ -68,21 +68,6 @@ def by_ids(user: oci.User, root: int) -> Identity:
     return Identity(user.uid, user.gid, tuple(dict.fromkeys(user.additional_gids)), home or "/")
 
 
-def parse_ids(text: str) -> tuple[int, int | None]:
-    """`exec --user UID[:GID]`: numbers only; the group is None when none is given. Raises InvalidArgument.
-
-    CVE-2026-30892: "1" read as somebody else's id is root in the worst case, so anything but digits is an error.
-    """
-    first, separator, second = text.partition(":")
-    uid = _number(first, "user")
-    gid = _number(second, "group") if separator else None
-    if uid is None:
-        raise InvalidArgument(f"parsing UID value {first[:40]!r}: not a number")
-    if separator and gid is None:
-        raise InvalidArgument(f"parsing GID value {second[:40]!r}: not a number")
-    return uid, gid
-
-
 def _with_primary(gid: int, others: list[int]) -> tuple[int, ...]:
     """The primary group is one of the supplementary ones, or dropping it would gain rights (CVE-2022-36109)."""
     return tuple(dict.fromkeys([gid, *others]))
