@@ -70,10 +70,7 @@ class Podman:
     def line(self, *arguments: str) -> list[str]:
         """The command line that runs podman with `arguments`; its environment is `environment`."""
         here = self.directory
-        places = (
-            f"--root={here}/storage", f"--runroot={here}/run", f"--tmpdir={here}/tmp",
-            f"--runtime-flag=root={here}/runtime",
-        )
+        places = (f"--root={here}/storage", f"--runroot={here}/run", f"--tmpdir={here}/tmp")
         return [
             "unshare", "--mount", "--propagation", "slave", "sh", "-ec", SCRIPT, "sh", str(here),
             *(AS_SAILOR if self.rootless else ()), str(runtimes.find("podman")), *places, *arguments,
@@ -155,7 +152,10 @@ def _prepare(directory: Path) -> None:
     (directory / "etc" / "group").write_text(f"root:x:0:\ntty:x:5:\nsailor:x:{SAILOR}:\n")
     for name in ("subuid", "subgid"):
         (directory / "etc" / name).write_text(f"sailor:{SUBORDINATE}:65536\n")
-    (directory / "containers.conf").write_text(CONF.format(runtime=runtimes.find("sampan-runtime")))
+    runtime = directory / "runtime"  # podman's own `--runtime-flag root=…` does not reach its cleanup command
+    runtime.write_text(f'#!/bin/sh\nexec {runtimes.find("sampan-runtime")} --root {directory}/state "$@"\n')
+    runtime.chmod(0o755)
+    (directory / "containers.conf").write_text(CONF.format(runtime=runtime))
     (directory / "storage.conf").write_text(STORAGE.format(directory=directory))
     (directory / "registries.conf").write_text("")
     (directory / "etc" / "passwd").chmod(0o644)
