@@ -89,3 +89,13 @@ def test_the_error_names_the_mount(boat: Dock) -> None:
     assert "/data" in line and "No such file or directory" in line and str(boat.directory / "missing") in line
     boat.config["mounts"][-1] = {"destination": "/proc/self", "type": "tmpfs", "source": "x"}
     assert "nothing may be mounted" in one_clear_line(boat.run("true").stderr)
+
+
+def test_the_runtime_itself_in_a_user_namespace(boat: Dock) -> None:
+    """As under a rootless engine: devices are bound, what is mounted is what the namespace owns."""
+    boat.program = ("unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "--mount-proc", *boat.program)
+    for entry in boat.config["mounts"]:
+        if entry["destination"] == "/dev/pts":
+            entry["options"].remove("gid=5")  # not mapped
+    script = "stat -c %t:%T /dev/null /dev/zero; grep -c ' /dev/null ' /proc/self/mountinfo; cat /proc/self/uid_map"
+    assert said(boat, "sh", "-c", script).split() == ["1:3", "1:5", "1", "0", "0", "1"]
