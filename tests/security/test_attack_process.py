@@ -358,3 +358,36 @@ def test_a_proc_that_is_a_symlink_is_none(tmp_path: Path) -> None:
         return "opened"
 
     assert in_child(act) == 20  # ENOTDIR: O_NOFOLLOW with O_DIRECTORY
+
+
+# ---- a whole container
+
+
+@as_root
+def test_cve_2022_29162_an_exec_inherits_nothing_either(tmp_path: Path) -> None:
+    """A caller with inheritable and ambient capabilities, `create` and `exec`: neither program gets one of them."""
+    with dock(tmp_path) as boat:
+        some = "+kill,+chown,+net_raw"
+        boat.program = ("setpriv", f"--inh-caps={some}", f"--ambient-caps={some}", *boat.program)
+        sets = ["grep", "-E", "^Cap(Inh|Amb)", "/proc/self/status"]
+        done = boat.run(*sets)
+        assert set(done.stdout.split()[1::2]) == {"0" * 16}, done.stderr
+        boat.config["process"]["user"] = {"uid": 1000, "gid": 1000}
+        boat.launch("sleep", "1000", name="other")
+        boat.name = "other"
+        for options in ([], ["--user", "0"], ["--cap", "CAP_KILL"]):
+            seen = boat.exec(*sets, options=options)
+            assert set(seen.stdout.split()[1::2]) == {"0" * 16}, (options, seen.stdout, seen.stderr)
+
+
+@as_root
+def test_cve_2019_19921_a_label_needs_a_proc_that_is_one(tmp_path: Path) -> None:
+    """The container's /proc is a directory of its image's. What is set for the process goes to procfs all the same."""
+    with dock(tmp_path) as boat:
+        fake_proc(boat.root / "proc" if (boat.root / "proc").is_dir() else tmp_path / "x")
+        boat.config["mounts"] = [mount for mount in boat.config["mounts"] if mount["destination"] != "/proc"]
+        boat.config["linux"]["maskedPaths"] = boat.config["linux"]["readonlyPaths"] = []
+        boat.config["linux"]["sysctl"] = {"kernel.shm_rmid_forced": "1"}
+        boat.config["process"]["oomScoreAdj"] = 100
+        assert boat.run("true").returncode == 0
+        assert {path.read_text() for path in (boat.root / "proc").rglob("*") if path.is_file()} <= {"untouched"}
