@@ -147,6 +147,33 @@ def test_exec_capabilities_and_new_privileges(boat: Dock) -> None:
     assert found["NoNewPrivs"].strip() == "0"
 
 
+def test_exec_in_a_group_below_the_containers(boat: Dock) -> None:
+    boat.launch("sleep", "1000")
+    found = json.loads((boat.states / boat.name / "state.json").read_text())["cgroups"]
+    below = {Path(directory, "below") for directory in found.values()}
+    read = ["sh", "-c", "while read line; do echo $line; done < /proc/self/cgroup"]
+    assert "no cgroup below" in boat.exec(*read, options=["--cgroup", "below"]).stderr
+    assert "invalid cgroup path" in boat.exec(*read, options=["--cgroup", "../x"]).stderr
+    assert "no cgroup of controller" in boat.exec(*read, options=["--cgroup", "bogus:x"]).stderr
+    for directory in sorted(below):
+        directory.mkdir()
+        for name in ("cpuset.cpus", "cpuset.mems"):
+            if (directory / name).exists():
+                (directory / name).write_text((directory.parent / name).read_text())
+    lines = boat.exec(*read, options=["--cgroup", "below"]).stdout.splitlines()
+    assert sum(line.endswith("/below") for line in lines) >= 1
+    if "pids" in found:
+        lines = boat.exec(*read, options=["--cgroup", "pids:below"]).stdout.splitlines()
+        assert [line.split(":")[1] for line in lines if line.endswith("/below")] == ["pids"]
+
+
+def test_debug_messages_say_what_was_done(boat: Dock) -> None:
+    log = boat.directory / "log"
+    boat.program = (*boat.program, "--debug", "--log", str(log))
+    assert boat.run("true").returncode == 0
+    assert "level=debug" in log.read_text() and "pivot_root" in log.read_text()
+
+
 def test_a_detached_exec_is_in_the_pid_file_and_in_ps(boat: Dock) -> None:
     first = boat.launch("sleep", "1000")
     with (boat.directory / "out").open("w") as out:

@@ -204,6 +204,14 @@ def test_exec_changes_what_its_flags_say() -> None:
     assert process.capabilities.ambient == [] and process.no_new_privileges and process.cwd == "/tmp"
 
 
+def test_exec_chooses_cgroups_by_controller() -> None:
+    assert exec_.cgroups(["a/b"]) == {"": "a/b"}
+    assert exec_.cgroups(["cpu,memory:a", "b"]) == {"cpu": "a", "memory": "a", "": "b"}
+    for given in (["a", "b"], ["cpu:a", "cpu:b"], [":a"], ["cpu,:a"]):
+        with pytest.raises(InvalidArgument, match="--cgroup"):
+            exec_.cgroups(given)
+
+
 @pytest.mark.parametrize("user", ["root", "-1", "5:wheel", "4294967295", "1e3", "٣"])
 def test_numeric_users_are_numbers_cve_2016_3697(user: str) -> None:
     parsed = parse(exec_.COMMAND.flags, ["-u", user, "id", "ls"], False)

@@ -25,8 +25,7 @@ COMMAND = Command(
 def run(call: Call) -> int:
     created = create.create(call.registry(), creating.options(call))
     try:
-        for warning in created.warnings:
-            call.log.warning(warning)
+        creating.tell(call, created)
         created.wait()
     finally:
         created.close()

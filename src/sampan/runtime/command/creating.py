@@ -12,6 +12,7 @@ from sampan.runtime.lifecycle.create import CreateOptions
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sampan.runtime.command.call import Call
+    from sampan.runtime.lifecycle.create import Created
 
 BUNDLE = Flag(("bundle", "b"), "the bundle's directory (default: the current one)")
 CONSOLE_SOCKET = Flag(("console-socket",), "unix socket that receives the near end of the process's terminal")
@@ -43,6 +44,14 @@ def options(call: Call) -> CreateOptions:
         systemd=call.systemd,
         rootless=call.rootless,
     )
+
+
+def tell(call: Call, created: Created) -> None:
+    """The warnings; with --debug what was done and how long it took."""
+    for step in created.report.steps if call.log.debugging else ():
+        call.log.debug(f"{step.detail}: {step.micros} µs")
+    for warning in created.warnings:
+        call.log.warning(warning)
 
 
 def enter_bundle(path: str) -> str:

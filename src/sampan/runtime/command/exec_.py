@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from sampan.errors import InvalidArgument, Unsupported
+from sampan.errors import InvalidArgument
 from sampan.linux import interpreter
 from sampan.oci import runtime as oci
 from sampan.runtime.command import creating
@@ -116,7 +116,7 @@ def _options(parsed: Parsed, entry: Entry) -> ExecOptions:
         console_socket=parsed.text("console-socket"),
         preserve_fds=creating.preserved(parsed.number("preserve-fds")),
         ignore_paused=parsed.flag("ignore-paused"),
-        cgroup=_cgroup(parsed.texts("cgroup")),
+        cgroup=cgroups(parsed.texts("cgroup")),
     )
 
 
@@ -160,12 +160,19 @@ def _id(text: str, kind: str) -> int:
     return int(text)
 
 
-def _cgroup(given: list[str]) -> str:
-    if not given:
-        return ""
-    if len(given) > 1 or ":" in given[0]:
-        raise Unsupported("--cgroup: a path for single controllers cannot be chosen; give one path for all of them")
-    return given[0]
+def cgroups(given: list[str]) -> dict[str, str]:
+    """--cgroup: "path" for all controllers ("" as the key), "cpu,memory:path" for these."""
+    found: dict[str, str] = {}
+    for text in given:
+        names, colon, path = text.partition(":") if ":" in text else ("", "", text)
+        for name in names.split(","):
+            if colon and not name:
+                raise InvalidArgument(f"invalid --cgroup {text!r}: it is [controller[,…]:]path")
+            if name in found:
+                what = f"for controller {name}" if name else "without controllers"
+                raise InvalidArgument(f"--cgroup was given more than once {what}")
+            found[name] = path
+    return found
 
 
 def _read(path: str) -> bytes:

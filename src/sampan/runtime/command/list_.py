@@ -38,6 +38,9 @@ def run(call: Call) -> int:
                 shown = view.of(entry)
         except (NotFound, FileNotFoundError):
             continue  # it was deleted meanwhile
+        except InvalidArgument as error:
+            call.log.warning(str(error))
+            continue
         shown["owner"] = _owner_name(str(shown.get("owner", "")))
         found.append(shown)
     if form == "json":

@@ -87,7 +87,8 @@ def _until_end(
 
 
 def _start(call: Call, created: Created) -> None:
-    for warning in [*created.warnings, *start.start_created(created)]:
+    creating.tell(call, created)
+    for warning in start.start_created(created):
         call.log.warning(warning)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from sampan.errors import Conflict, InvalidArgument, NotFound
-from sampan.lean.record import dataclass
+from sampan.lean.record import dataclass, field
 from sampan.linux import interpreter
 from sampan.linux.cgroup import Group
 from sampan.oci import runtime as oci
@@ -15,6 +15,8 @@ from sampan.runtime.lifecycle.create import check_console, write_pid_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sampan.runtime.lifecycle.records import Entry, Record
 
 
@@ -22,7 +24,8 @@ if TYPE_CHECKING:
 class ExecOptions:
     """What the command line says. `process` is complete: nothing is taken over from the container's own.
 
-    `cgroup`: a group below the container's, on v2, that the process goes to; it must exist. Others as in CreateOptions.
+    `cgroup`: controller, or "" for all others → path below the container's own group, where the process goes to.
+    Others as in CreateOptions.
     """
 
     process: oci.Process
@@ -32,7 +35,7 @@ class ExecOptions:
     preserve_fds: int = 0
     ignore_paused: bool = False
     new_keyring: bool = True
-    cgroup: str = ""
+    cgroup: dict[str, str] = field(default_factory=dict)
     stdio: init.Stdio = (0, 1, 2)
 
 
@@ -100,11 +103,22 @@ def _join(entry: Entry, record: Record, options: ExecOptions, pidfd: int) -> ent
     return enter.start(process, pidfd, record.pid, group, options.stdio, filter, extras)
 
 
-def _group(entry: Entry, record: Record, below: str) -> Group | None:
+def _group(entry: Entry, record: Record, below: Mapping[str, str]) -> Group | None:
+    """The container's group, or those that were chosen below it. Raises NotFound for one that is not there."""
     group = entry.group(record)
     if group is None or not below:
         return group
-    names = below.strip("/").split("/")
-    if any(name in ("", ".", "..") for name in names):
-        raise InvalidArgument(f"invalid cgroup path: {below!r}: it is taken below the container's own")
-    return Group.open(group.host, f"{group.path.strip('/')}/{'/'.join(names)}")
+    directories = group.paths()
+    for controller in below:
+        if controller and controller not in directories:
+            raise InvalidArgument(f"the container is in no cgroup of controller {controller!r}")
+    for controller, directory in directories.items():
+        path = below.get(controller, below.get("", ""))
+        names = path.strip("/").split("/")
+        if any(name in (".", "..") for name in names) or "" in names[1:]:
+            raise InvalidArgument(f"invalid cgroup path: {path!r}: it is taken below the container's own")
+        if names[0]:
+            directories[controller] = f"{directory}/{'/'.join(names)}"
+            if not os.path.isdir(directories[controller]):
+                raise NotFound(f"no cgroup {path} below that of container {entry.id}: {directories[controller]}")
+    return Group(group.host, group.path, directories)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sampan.linux.cgroup import Group
     from sampan.runtime.lifecycle.records import Entry
 
-_RESCTRL = "/sys/fs/resctrl"
+_RDT_L3, _RDT_BANDWIDTH = "/sys/fs/resctrl/info/L3", "/sys/fs/resctrl/info/MB"
 _PARTS = ("memory", "cpu", "pids", "block_io")
 
 
@@ -66,7 +66,7 @@ def merge(before: oci.Resources, wanted: oci.Resources) -> oci.Resources:
 
 def check_rdt(l3_cache_schema: str, memory_bandwidth_schema: str) -> None:
     """Raises Unsupported, in runc's words, for a schema this machine has no Intel RDT for (resctrl.rst)."""
-    if l3_cache_schema and not os.path.isdir(f"{_RESCTRL}/info/L3"):
+    if l3_cache_schema and not os.path.isdir(_RDT_L3):
         raise Unsupported("Intel RDT/CAT: l3 cache schema is not enabled")
-    if memory_bandwidth_schema and not os.path.isdir(f"{_RESCTRL}/info/MB"):
+    if memory_bandwidth_schema and not os.path.isdir(_RDT_BANDWIDTH):
         raise Unsupported("Intel RDT/MBA: memory bandwidth schema is not enabled")
