@@ -38,8 +38,10 @@ class Born:
 
 
 def needs_stage(flags: int, joined: Mapping[str, int]) -> bool:
-    """Whether a process in between must do the joining."""
-    return "user" in joined or bool(flags & clone.NEWUSER and joined)
+    """Whether a process in between must do the joining. A pid namespace joined by ourselves could not be left again by
+    root of a user namespace (rootless Podman): our own belongs to the host's.
+    """
+    return "user" in joined or "pid" in joined or bool(flags & clone.NEWUSER and joined)
 
 
 def directly(
