@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sampan.errors import InvalidArgument, Unsupported
 from sampan.oci import runtime as oci
@@ -207,9 +209,9 @@ def test_exec_changes_what_its_flags_say() -> None:
 def test_exec_chooses_cgroups_by_controller() -> None:
     assert exec_.cgroups(["a/b"]) == {"": "a/b"}
     assert exec_.cgroups(["cpu,memory:a", "b"]) == {"cpu": "a", "memory": "a", "": "b"}
-    for given in (["a", "b"], ["cpu:a", "cpu:b"], [":a"], ["cpu,:a"]):
+    for wrong in (["a", "b"], ["cpu:a", "cpu:b"], [":a"], ["cpu,:a"]):
         with pytest.raises(InvalidArgument, match="--cgroup"):
-            exec_.cgroups(given)
+            exec_.cgroups(wrong)
 
 
 @pytest.mark.parametrize("user", ["root", "-1", "5:wheel", "4294967295", "1e3", "٣"])
@@ -244,3 +246,30 @@ def test_rootless_takes_gos_words_for_a_bool() -> None:
     with pytest.raises(UsageError, match="invalid boolean value"):
         assert call.rootless
     assert root_directory(parse(GLOBALS, ["--root", "/x", "list"], False), True) == "/x"
+
+
+WORDS = st.lists(st.one_of(
+    st.text(max_size=12),
+    st.sampled_from(["-b", "--bundle", "-d", "--detach=", "--", "-", "--count", "-e", "-g", "=", "-h"]),
+))
+
+
+@given(WORDS, st.booleans())
+def test_any_command_line_is_understood_or_refused(words: list[str], mixed: bool) -> None:
+    try:
+        parsed = parse(FLAGS, words, mixed)
+    except UsageError as error:
+        assert "\n" not in str(error) or any("\n" in word for word in words)
+    else:
+        assert len(parsed.arguments) <= len(words) and set(parsed.values) == {flag.names[0] for flag in FLAGS}
+
+
+@given(st.text(max_size=30))
+def test_any_text_is_a_value_or_refused(text: str) -> None:
+    for read in (kill.parse_signal, events.seconds, lambda it: quantity.size(it, "x"), lambda it: exec_.cgroups([it])):
+        try:
+            read(text)  # type: ignore[operator]
+        except InvalidArgument:
+            pass
+    json.loads(f'[{layout.indented({text: [text]}, " ")}]')
+    assert "\n" not in log.quoted(text)
