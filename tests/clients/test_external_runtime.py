@@ -244,6 +244,17 @@ def test_exec(engine: Engine) -> None:
         path.name for path in run.glob("ns-*")}
 
 
+@pytest.mark.parametrize("trick", [
+    "mkfifo /etc/passwd", "ln -s /proc/1/mem /etc/passwd", "ln -s /dev/zero /etc/passwd", "mkdir /etc/passwd",
+])
+def test_exec_does_not_trust_the_containers_files(engine: Engine, trick: str) -> None:
+    """CVE-2024-9676, CVE-2026-47262: /etc/passwd is read on the host's side. CVE-2016-3697: a number needs none."""
+    id = started(engine, "busybox", "sh", "-c", f"rm /etc/passwd; {trick}; sleep 1000")
+    engine.docker("exec", "-u", "0", id, "sh", "-c", "while test -f /etc/passwd; do :; done", check=False)
+    done = engine.docker("exec", "-u", "sailor", id, "id", check=False)
+    assert done.returncode == 126 and "uid=" not in done.stdout
+
+
 def test_pause_update_stats_top(engine: Engine) -> None:
     id = started(engine, "-m", "40m", "busybox", "sleep", "1000")
     engine.docker("pause", id)
