@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import select
 
-from sampan.errors import Conflict, NotFound
+from sampan.errors import Conflict, InvalidArgument, NotFound
 from sampan.linux import signals
 from sampan.runtime.lifecycle import hooks, stage, status
 
@@ -26,6 +26,10 @@ def delete(entry: Entry, force: bool = False) -> list[str]:
         record: Record | None = entry.read()
     except NotFound:
         record = None
+    except InvalidArgument:
+        if not force:
+            raise
+        record = None  # nothing tells what it was: its directory is all that can be taken away
     found = status.of(entry, record) if record is not None else status.STOPPED
     if found in (status.RUNNING, status.PAUSED) and not force:
         raise Conflict(
@@ -46,7 +50,7 @@ def _end_creator(entry: Entry) -> None:
         return
     try:
         record = entry.read()
-    except NotFound:
+    except (NotFound, InvalidArgument):
         return
     if record.pid or not record.creator:
         return
@@ -91,6 +95,8 @@ def _poststop(entry: Entry, record: Record) -> list[str]:
         spec = entry.spec()
     except NotFound:
         return []
+    except InvalidArgument as error:
+        return [f"no poststop hooks are run: {error}"]
     if spec.hooks is None or not spec.hooks.poststop:
         return []
     state = stage.state(spec, record.id, record.bundle, status.STOPPED, 0)

@@ -166,11 +166,14 @@ class Entry:
     def spec(self) -> oci.Spec:
         """The spec as it was at create. Raises NotFound, InvalidArgument."""
         try:
-            return decode(self._read_file("config.json"), oci.Spec)
+            spec = decode(self._read_file("config.json"), oci.Spec)
         except FileNotFoundError:
             raise NotFound(f"container {self.id} has no config.json: its create was interrupted") from None
         except DecodeError as error:
             raise InvalidArgument(f"{self.root}/{self.id}/config.json is damaged: {error}") from error
+        if spec.process is None or spec.linux is None:
+            raise InvalidArgument(f"{self.root}/{self.id}/config.json is damaged: it lacks process or linux")
+        return spec
 
     def group(self, record: Record) -> Group | None:
         """The container's cgroup, whether it is still there or not; None when it was made without."""
