@@ -51,6 +51,8 @@ def test_a_changed_source_is_imported_as_it_is_now(copy: Path) -> None:
     with (copy / "sampan/runtime/lifecycle/create.py").open("a") as file:
         file.write("\nADDED = 'added'\n")
     assert loaded(copy)[0::2] == ["SourceFileLoader", "added"]
+    loaded(copy)  # makes it anew
+    assert loaded(copy)[0::2] == ["Pack", "added"]
 
 
 @pytest.mark.parametrize("damage", [b"", b"rubbish", None])

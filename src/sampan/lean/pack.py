@@ -40,15 +40,15 @@ def install(package: str) -> None:
             return
         data = _read(path)
     if data is not None:
-        sys.meta_path.insert(0, Pack(package, data))
+        sys.meta_path.insert(0, Pack(package, path, data))
 
 
 class Pack:
     """A finder and loader (importlib.abc) of the modules in one pack."""
 
-    def __init__(self, package: str, data: memoryview) -> None:
+    def __init__(self, package: str, path: str, data: memoryview) -> None:
         length = int.from_bytes(data[8:_HEADER], "little")
-        self.package = package
+        self.package, self.path = package, path
         self.index: Index = marshal.loads(data[_HEADER:_HEADER + length])  # allowed: as any .pyc
         self.codes = data[_HEADER + length:]
 
@@ -62,12 +62,20 @@ class Pack:
         except OSError:
             return None
         if (status.st_mtime_ns, status.st_size) != entry[3:]:
+            self._forget()
             return None
         spec = ModuleSpec(name, self, origin=source, is_package=entry[0])  # type: ignore[arg-type]
         spec.has_location = True
         if entry[0]:
             spec.submodule_search_locations = [source.rpartition("/")[0]]
         return spec
+
+    def _forget(self) -> None:
+        """The next program makes a new pack."""
+        try:
+            os.unlink(self.path)
+        except OSError:
+            pass  # it was gone already, or is not ours to change: slower, but right
 
     def create_module(self, spec: ModuleSpec) -> None:
         """The usual kind of module."""
