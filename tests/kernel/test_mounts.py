@@ -266,6 +266,7 @@ def test_devices_of_all_kinds(root: Path) -> None:
         oci.Device(path="/opt/loop", type="b", major=7, minor=0, file_mode=0o660),
         oci.Device(path="/dev/pipe", type="p", file_mode=0o644),
         oci.Device(path="/dev/null", type="c", major=1, minor=5),  # a default device is what it is
+        oci.Device(path="/dev/tty", type="c", major=5, minor=0, file_mode=0o620, gid=5),
     ]
 
     def look() -> list[list[int]]:
@@ -276,6 +277,7 @@ def test_devices_of_all_kinds(root: Path) -> None:
     assert found == [
         [stat.S_IFCHR | 0o620, os.makedev(1, 5), 3, 4], [stat.S_IFBLK | 0o660, os.makedev(7, 0), 0, 0],
         [stat.S_IFIFO | 0o644, 0, 0, 0], [stat.S_IFCHR | 0o666, os.makedev(1, 3), 0, 0],
+        [stat.S_IFCHR | 0o620, os.makedev(5, 0), 0, 5],
     ]
 
 

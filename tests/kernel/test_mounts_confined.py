@@ -41,6 +41,7 @@ def test_devices_are_the_hosts_bound(root: Path) -> None:
     devices = [
         oci.Device(path="/dev/sub/zero", type="c", major=1, minor=5, uid=7),  # found by the kernel's name for 1:5
         oci.Device(path="/dev/pipe", type="p", file_mode=0o600),
+        oci.Device(path="/dev/tty", type="c", major=5, minor=0, file_mode=0o620, gid=5),  # bound: stays the host's
     ]
 
     def look() -> list[Any]:

@@ -124,6 +124,7 @@ def test_what_cannot_be(entry: oci.Mount, said: str) -> None:
 def test_devices() -> None:
     linux = oci.Linux(devices=[
         oci.Device(path="/dev/null", type="c", major=9, minor=9),
+        oci.Device(path="/dev/ptmx", type="c", major=5, minor=2),
         oci.Device(path="dev/./fuse", type="u", major=10, minor=229),
         oci.Device(path="/dev/pipe", type="p", file_mode=0o100600, uid=5),
     ])

@@ -98,13 +98,25 @@ class MakeDevice:
         try:
             os.mknod(name, self.mode | kind, number if self.kind != "p" else 0, dir_fd=directory)
         except FileExistsError:
-            status = os.stat(name, dir_fd=directory, follow_symlinks=False)
-            if stat.S_IFMT(status.st_mode) != kind or (self.kind != "p" and status.st_rdev != number):
-                raise OSError(errno.EEXIST, "something else is there already", self.path) from None
+            self._adjust(directory, name, kind, number)
+            return
         except PermissionError:
             bind_node(directory, name, self.path, number, kind)
             return
         os.chown(name, self.uid, self.gid, dir_fd=directory, follow_symlinks=False)
+
+    def _adjust(self, directory: int, name: str, kind: int, number: int) -> None:
+        """What is there gets the mode and owner asked for: by its descriptor, it might be swapped for a link."""
+        fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+        try:
+            status = os.fstat(fd)
+            if stat.S_IFMT(status.st_mode) != kind or (self.kind != "p" and status.st_rdev != number):
+                raise OSError(errno.EEXIST, "something else is there already", self.path)
+            if status.st_dev == os.fstat(directory).st_dev:  # not one that is bound: that is the host's
+                os.chmod(f"/proc/self/fd/{fd}", self.mode)
+                os.chown(f"/proc/self/fd/{fd}", self.uid, self.gid)
+        finally:
+            os.close(fd)
 
 
 def bind_node(directory: int, name: str, path: str, number: int, kind: int) -> None:

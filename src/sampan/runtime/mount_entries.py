@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sampan.runtime.operation import Operation
     from sampan.runtime.options import MountOptions
 
-_DEFAULT_DEVICES = {"/dev/ptmx", *(f"/dev/{name}" for name, _, _ in devices.DEFAULTS)}
+_DEFAULT_DEVICES = {f"/dev/{name}": (major, minor) for name, major, minor in devices.DEFAULTS}
 _MODE_BITS = 0o7777
 _MAX_ID = 2**32 - 2
 
@@ -106,7 +106,8 @@ def device_operations(linux: oci.Linux, mounts: Sequence[oci.Mount]) -> list[Ope
     made: list[Operation] = [PopulateDev()]
     for device in linux.devices:
         path = target.clean(device.path)
-        if path not in _DEFAULT_DEVICES:
+        default = _DEFAULT_DEVICES.get(path, (device.major, device.minor))
+        if path != "/dev/ptmx" and default == (device.major, device.minor):  # those are there whatever the spec lists
             made.append(_device(device, path))
     return made
 
