@@ -46,10 +46,11 @@ def test_controllers_agree_with_the_mounts() -> None:
 
 
 def test_a_lost_capability_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sampan.lean.record import replace
     from sampan.linux import capability
 
     sets = capability.read()
-    weaker = sets._replace(effective=sets.effective & ~capability.to_mask(["CAP_NET_ADMIN", "CAP_MKNOD"]))
+    weaker = replace(sets, effective=sets.effective & ~capability.to_mask(["CAP_NET_ADMIN", "CAP_MKNOD"]))
     monkeypatch.setattr(security.capability, "read", lambda: weaker)
     finding = by_name(security.examine())["Security", "capabilities"]
     assert finding.level == MISSING

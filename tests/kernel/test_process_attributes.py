@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tests.forked import in_child
 
-from sampan.linux import capability, keyring, process, procfs, seccomp, security
+from sampan.linux import capability, keyring, process, procfs, seccomp, seccomp_compiler, security
 from sampan.oci import runtime as oci
 from sampan.runtime import attributes, users
 from sampan.runtime.identity import SetPersonality, SetRlimits, final_sets
@@ -214,7 +214,7 @@ def test_a_host_that_forbids_keyrings_is_a_warning() -> None:
         default_action="SCMP_ACT_ALLOW",
         syscalls=[oci.SyscallRule(names=["keyctl"], action="SCMP_ACT_ERRNO", errno_ret=38)],
     )
-    bpf = seccomp.Compiler().compile(policy)
+    bpf = seccomp_compiler.Compiler().compile(policy)
 
     def act() -> object:
         process.prctl(process.PR_SET_NO_NEW_PRIVS, 1)

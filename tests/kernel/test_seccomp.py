@@ -15,7 +15,7 @@ import pytest
 
 from sampan.engine.spec.seccomp import default_policy
 from sampan.errors import InvalidArgument
-from sampan.linux import process, seccomp, seccomp_cache
+from sampan.linux import process, seccomp, seccomp_cache, seccomp_compiler
 from sampan.oci.runtime import Seccomp, SeccompArg, SyscallRule
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -27,8 +27,8 @@ pytestmark = pytest.mark.skipif(os.uname().machine != "x86_64", reason="system c
 
 
 @pytest.fixture(scope="module")
-def compiler() -> seccomp.Compiler:
-    return seccomp.Compiler()
+def compiler() -> seccomp_compiler.Compiler:
+    return seccomp_compiler.Compiler()
 
 
 def outcome(bpf: bytes, action: Callable[[], int]) -> int:
@@ -74,11 +74,11 @@ def where(index: int, op: str, value: int, value_two: int = 0) -> SeccompArg:
     ("SCMP_ACT_KILL_THREAD", -signal.SIGSYS),
     ("SCMP_ACT_KILL_PROCESS", -signal.SIGSYS),
 ])
-def test_actions(compiler: seccomp.Compiler, action: str, result: int) -> None:
+def test_actions(compiler: seccomp_compiler.Compiler, action: str, result: int) -> None:
     assert outcome(compiler.compile(one_rule(action)), call(NR_GETPPID)) == result
 
 
-def test_an_errno_of_ones_own(compiler: seccomp.Compiler) -> None:
+def test_an_errno_of_ones_own(compiler: seccomp_compiler.Compiler) -> None:
     bpf = compiler.compile(one_rule("SCMP_ACT_ERRNO", errno_ret=errno.EXDEV))
     assert outcome(bpf, call(NR_GETPPID)) == errno.EXDEV
 
@@ -94,14 +94,14 @@ def test_an_errno_of_ones_own(compiler: seccomp.Compiler) -> None:
     ("SCMP_CMP_EQ", 1 << 40, 0, 1 << 40, 0),
 ])
 def test_conditions(
-    compiler: seccomp.Compiler, op: str, value: int, value_two: int, refused: int, passed: int
+    compiler: seccomp_compiler.Compiler, op: str, value: int, value_two: int, refused: int, passed: int
 ) -> None:
     bpf = compiler.compile(one_rule("SCMP_ACT_ERRNO", where(0, op, value, value_two)))
     assert outcome(bpf, call(NR_GETPPID, refused)) == errno.EPERM
     assert outcome(bpf, call(NR_GETPPID, passed)) == 0
 
 
-def test_two_conditions_on_one_argument_are_either_or(compiler: seccomp.Compiler) -> None:
+def test_two_conditions_on_one_argument_are_either_or(compiler: seccomp_compiler.Compiler) -> None:
     bpf = compiler.compile(one_rule("SCMP_ACT_ERRNO", where(0, "SCMP_CMP_EQ", 1), where(0, "SCMP_CMP_EQ", 3)))
     assert [outcome(bpf, call(NR_GETPPID, value)) for value in (1, 2, 3)] == [errno.EPERM, 0, errno.EPERM]
     bpf = compiler.compile(one_rule("SCMP_ACT_ERRNO", where(0, "SCMP_CMP_EQ", 1), where(1, "SCMP_CMP_EQ", 3)))
@@ -117,12 +117,12 @@ def test_two_conditions_on_one_argument_are_either_or(compiler: seccomp.Compiler
     one_rule("SCMP_ACT_ERRNO", where(0, "=", 1)),
     one_rule("SCMP_ACT_ERRNO", where(0, "SCMP_CMP_EQ", 1 << 64)),
 ])
-def test_what_is_unknown_is_refused(compiler: seccomp.Compiler, policy: Seccomp) -> None:
+def test_what_is_unknown_is_refused(compiler: seccomp_compiler.Compiler, policy: Seccomp) -> None:
     with pytest.raises(InvalidArgument):
-        seccomp.check(policy)
+        seccomp_compiler.check(policy)
 
 
-def test_unknown_calls_are_skipped_and_newer_ones_have_no_such_call(compiler: seccomp.Compiler) -> None:
+def test_unknown_calls_are_skipped_and_newer_ones_have_no_such_call(compiler: seccomp_compiler.Compiler) -> None:
     allowed = ["exit_group", "exit", "write", "getppid", "not_yet_invented", "statx"]
     policy = Seccomp(
         default_action="SCMP_ACT_ERRNO", architectures=["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
@@ -136,7 +136,7 @@ def test_unknown_calls_are_skipped_and_newer_ones_have_no_such_call(compiler: se
 
 
 @pytest.fixture(scope="module")
-def docker_like(compiler: seccomp.Compiler) -> bytes:
+def docker_like(compiler: seccomp_compiler.Compiler) -> bytes:
     return compiler.compile(default_policy(frozenset({"CAP_CHOWN", "CAP_SYS_CHROOT"}), "x86_64", (6, 1)))
 
 
@@ -184,7 +184,7 @@ def test_programs_run_under_the_default_policy(docker_like: bytes) -> None:
     assert outcome(docker_like, run) == 7
 
 
-def test_the_cache_compiles_once_and_keeps_to_itself(tmp_path: Path, compiler: seccomp.Compiler) -> None:
+def test_the_cache_compiles_once_and_keeps_to_itself(tmp_path: Path, compiler: seccomp_compiler.Compiler) -> None:
     directory = tmp_path / "seccomp"
     policy = one_rule("SCMP_ACT_ERRNO")
     first = seccomp_cache.Cache(str(directory)).filter(policy)
@@ -238,7 +238,7 @@ def test_many_at_once_share_the_cache(tmp_path: Path) -> None:
     assert [path.suffix for path in tmp_path.iterdir()] == [".bpf"]
 
 
-def test_flags_are_loaded_with_the_filter(compiler: seccomp.Compiler) -> None:
+def test_flags_are_loaded_with_the_filter(compiler: seccomp_compiler.Compiler) -> None:
     bpf = compiler.compile(one_rule("SCMP_ACT_ERRNO"))
     assert set(seccomp.supported_flags()) <= set(seccomp.FLAGS)
     for name in seccomp.supported_flags():
@@ -254,10 +254,10 @@ def test_flags_are_loaded_with_the_filter(compiler: seccomp.Compiler) -> None:
 
 def test_errno_belongs_to_actions_that_give_one() -> None:
     with pytest.raises(InvalidArgument, match="SCMP_ACT_KILL takes no errnoRet"):
-        seccomp.check(one_rule("SCMP_ACT_KILL", errno_ret=1))
+        seccomp_compiler.check(one_rule("SCMP_ACT_KILL", errno_ret=1))
 
 
-def test_a_killing_default_lets_programs_fall_back(compiler: seccomp.Compiler) -> None:
+def test_a_killing_default_lets_programs_fall_back(compiler: seccomp_compiler.Compiler) -> None:
     policy = Seccomp(
         default_action="SCMP_ACT_KILL_PROCESS", architectures=["SCMP_ARCH_X86_64"],
         syscalls=[SyscallRule(names=["exit_group", "exit", "getppid", "statx"], action=ALLOW)],

@@ -15,7 +15,7 @@ from tests.seccomp_fixture import Agent
 
 from sampan.errors import InvalidArgument, StartFailed
 from sampan.jobs import channel as wire
-from sampan.linux import process, seccomp
+from sampan.linux import process, seccomp, seccomp_compiler
 from sampan.oci.runtime import Seccomp, SyscallRule
 from sampan.runtime import seccomp_agent
 from sampan.runtime.operation import Stage
@@ -40,7 +40,7 @@ def policy(*names: str, **more: object) -> Seccomp:
 
 def init_stage(wanted: Seccomp, then: Callable[[socket.socket], int]) -> tuple[int, int, socket.socket]:
     """A child under the filter: (pid, pidfd, our end of its socket). `then` gives its exit status."""
-    filter = seccomp.Filter(seccomp.Compiler().compile(wanted), seccomp.flags_of(wanted))
+    filter = seccomp.Filter(seccomp_compiler.Compiler().compile(wanted), seccomp.flags_of(wanted))
     ours, theirs = wire.pair()
     pid = os.fork()
     if pid == 0:

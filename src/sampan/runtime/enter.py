@@ -21,7 +21,7 @@ from sampan.lean.record import dataclass, field
 from sampan.linux import clone, paths, process, userns
 from sampan.linux.cgroup import Group
 from sampan.oci import runtime as oci
-from sampan.runtime import container, identity, init, newborn, seccomp_agent
+from sampan.runtime import container, identity, init, newborn
 from sampan.runtime.credentials import BecomeNamespaceRoot
 from sampan.runtime.kernel import JoinCgroup
 from sampan.runtime.operation import Operation, Stage
@@ -234,6 +234,8 @@ def _follow(sync: socket.socket, joined: Joined, spec: oci.Process, extras: Extr
         elif fds:
             joined.console = fds[0]
         if listener and joined.pid >= 0 and extras is not None and extras.linux.seccomp is not None:
+            from sampan.runtime import seccomp_agent  # allowed: the runtime, not the container; rare
+
             seccomp_agent.hand_over(
                 sync, *listener, joined.pidfd, joined.pid, extras.linux.seccomp, extras.state
             )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sampan
 from sampan.errors import Unsupported
-from sampan.linux import capability, clone, mempolicy, seccomp
+from sampan.linux import capability, clone, mempolicy, seccomp, seccomp_compiler
 from sampan.linux.cgroup.host import V1_CONTROLLERS, V2_CONTROLLERS
 from sampan.runtime import options
 
@@ -48,15 +48,15 @@ def document() -> dict[str, object]:
 
 def _seccomp(annotations: dict[str, str]) -> dict[str, object]:
     try:
-        compiler = seccomp.Compiler()
+        _, version = seccomp.open_library()
     except Unsupported:  # then a policy is an error
         return {"enabled": False}
-    annotations["io.github.seccomp.libseccomp.version"] = compiler.version()
+    annotations["io.github.seccomp.libseccomp.version"] = version
     return {
         "enabled": True,
-        "actions": sorted(seccomp.ACTIONS),
-        "operators": sorted(seccomp.OPERATORS),
-        "archs": sorted(seccomp.ARCHITECTURES),
+        "actions": sorted(seccomp_compiler.ACTIONS),
+        "operators": sorted(seccomp_compiler.OPERATORS),
+        "archs": sorted(seccomp_compiler.ARCHITECTURES),
         "knownFlags": sorted(seccomp.FLAGS),
         "supportedFlags": sorted(seccomp.supported_flags()),
     }

@@ -16,14 +16,13 @@ the right to trace it. No policy may therefore notify of write.
 from __future__ import annotations
 
 import _socket
-import errno
 import os
 
 from sampan.errors import StartFailed
 from sampan.jobs import channel as wire
 from sampan.lean import ctypes
 from sampan.lean.structs import encode
-from sampan.linux import libc, seccomp
+from sampan.linux import libc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,64 +31,8 @@ if TYPE_CHECKING:
 
     from sampan.oci import runtime as oci
 
-_write = libc.lib.write
-_write.restype = ctypes.c_ssize_t
-_sendmsg = libc.lib.sendmsg
-_sendmsg.restype = ctypes.c_ssize_t
-_read = libc.lib.read
-_read.restype = ctypes.c_ssize_t
 _NR_PIDFD_GETFD = 438
 _SUN_PATH = 107  # bytes of a socket's path that sockaddr_un has room for (unix(7))
-
-
-class _Vector(ctypes.Structure):  # struct iovec
-    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
-
-
-class _Rights(ctypes.Structure):  # struct cmsghdr with one descriptor
-    _fields_ = (
-        ("length", ctypes.c_size_t), ("level", ctypes.c_int), ("kind", ctypes.c_int), ("fd", ctypes.c_int),
-        ("padding", ctypes.c_int),
-    )
-
-
-class _Message(ctypes.Structure):  # struct msghdr
-    _fields_ = (
-        ("name", ctypes.c_void_p), ("name_length", ctypes.c_uint), ("vectors", ctypes.c_void_p),
-        ("vector_count", ctypes.c_size_t), ("control", ctypes.c_void_p), ("control_length", ctypes.c_size_t),
-        ("flags", ctypes.c_int),
-    )
-
-
-def load_and_hand_over(bpf: bytes, flags: int, sync: int, with_rights: bool) -> None:
-    """The init stage's part: load a filter with FLAG_NEW_LISTENER, return when the runtime says that it went on.
-
-    `sync` is the number of a connected SEQPACKET socket; `with_rights`: the filter does not notify of sendmsg. Raises
-    OSError; the end of the socket ends the process, since whoever started it is gone.
-    """
-    number = _next_descriptor()
-    data = encode({"seccomp": number})
-    text, to, answer = ctypes.create_string_buffer(data), ctypes.c_int(sync), ctypes.create_string_buffer(64)
-    size, zero = ctypes.c_size_t(len(data)), ctypes.c_int(0)
-    vector = _Vector(ctypes.addressof(text), len(data))
-    rights = _Rights(20, _socket.SOL_SOCKET, _socket.SCM_RIGHTS, number, 0)  # CMSG_LEN of one int
-    message = _Message(None, 0, ctypes.addressof(vector), 1, ctypes.addressof(rights), ctypes.sizeof(rights), 0)
-    reference = ctypes.byref(message)
-    listener = seccomp.load(bpf, flags)
-    written = _sendmsg(to, reference, zero) if with_rights else _write(to, text, size)
-    if listener != number or written < 0:
-        raise OSError(errno.EPROTO, f"the seccomp listener could not be announced (descriptor {listener})")
-    if _read(to, answer, ctypes.c_size_t(len(answer))) <= 0:
-        os._exit(1)
-    os.close(listener)
-
-
-def _next_descriptor() -> int:
-    """The number that the next descriptor of this process gets: the lowest that is free (open(2))."""
-    read_end, write_end = os.pipe2(os.O_CLOEXEC)
-    os.close(read_end)
-    os.close(write_end)
-    return min(read_end, write_end)
 
 
 def take(pidfd: int, number: int) -> int:

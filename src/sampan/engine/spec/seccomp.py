@@ -9,7 +9,7 @@ import msgspec
 
 from sampan.engine.spec import seccomp_default as default
 from sampan.errors import InvalidArgument
-from sampan.linux import seccomp
+from sampan.linux import seccomp_compiler
 from sampan.oci.runtime import Seccomp, SeccompArg, SyscallRule
 
 _ALLOW = "SCMP_ACT_ALLOW"
@@ -113,7 +113,7 @@ def parse_profile(text: str, capabilities: frozenset[str], machine: str, kernel:
         default_action=profile.default_action, default_errno_ret=profile.default_errno_ret,
         architectures=_architectures(profile, machine), flags=profile.flags or [], syscalls=rules,
     )
-    seccomp.check(policy)
+    seccomp_compiler.check(policy)
     return policy
 
 

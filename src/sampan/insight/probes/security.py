@@ -51,7 +51,7 @@ def examine() -> list[Finding]:
                 "a kernel with CONFIG_SECCOMP_FILTER")
     )
     try:
-        findings.append(Finding(GROUP, "libseccomp", OK, f"{seccomp.Compiler().version()}"))
+        findings.append(Finding(GROUP, "libseccomp", OK, seccomp.open_library()[1]))
     except SampanError as error:
         findings.append(Finding(GROUP, "libseccomp", MISSING, str(error), "the default policy cannot be compiled",
                                 DEBIAN_SECCOMP))

@@ -7,7 +7,7 @@ import os
 from sampan.errors import Conflict, Internal, SampanError, from_message
 from sampan.jobs import channel as wire
 from sampan.linux import signals
-from sampan.runtime import init, seccomp_agent
+from sampan.runtime import init
 from sampan.runtime.lifecycle import hooks, kill, stage, status
 
 TYPE_CHECKING = False
@@ -88,6 +88,8 @@ def follow(sock: socket.socket, spec: oci.Spec, record: Record) -> list[str]:
 
 def _hand_over(sock: socket.socket, number: int, given: list[int], spec: oci.Spec, record: Record) -> None:
     """Give the init stage's seccomp listener to the policy's agent: it waits for that, and nobody else would answer."""
+    from sampan.runtime import seccomp_agent  # allowed: the runtime, not the container; rare
+
     assert spec.linux is not None and spec.linux.seccomp is not None
     state = stage.state(spec, record.id, record.bundle, status.CREATED, record.pid)
     pidfd = os.pidfd_open(record.pid)
