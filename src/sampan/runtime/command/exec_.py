@@ -11,7 +11,6 @@ from sampan.oci import runtime as oci
 from sampan.runtime.command import creating
 from sampan.runtime.command.arguments import BOOL, INTS, LIST, Command, Flag, UsageError
 from sampan.runtime.lifecycle import bundle, execute, foreground
-from sampan.runtime.lifecycle.console import HostTerminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from sampan.runtime.command.call import Call
     from sampan.runtime.enter import Joined
     from sampan.runtime.lifecycle.execute import ExecOptions
+    from sampan.runtime.lifecycle.host_terminal import HostTerminal
     from sampan.runtime.lifecycle.records import Entry
 
 _MAX_FILE = 8 << 20
@@ -80,6 +80,8 @@ def _foreground(call: Call, entry: Entry, options: ExecOptions, arriving: foregr
         stdio = foreground.Stdio.without_terminals()
         options.stdio = stdio.given
         return _follow(call, execute.execute(entry, options), stdio, None, arriving)
+    from sampan.runtime.lifecycle.host_terminal import HostTerminal  # allowed: termios, only with a terminal
+
     with HostTerminal() as terminal:
         joined = execute.execute(entry, options)
         return _follow(call, joined, foreground.Stdio(), terminal, arriving)

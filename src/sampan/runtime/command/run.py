@@ -6,7 +6,6 @@ from sampan.errors import InvalidArgument, NotFound
 from sampan.runtime.command import creating
 from sampan.runtime.command.arguments import BOOL, Command, Flag
 from sampan.runtime.lifecycle import create, delete, foreground, start
-from sampan.runtime.lifecycle.console import HostTerminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,6 +73,8 @@ def _follow(
 ) -> int:
     if created.console < 0:
         return _until_end(call, created, attached, arriving)
+    from sampan.runtime.lifecycle.host_terminal import HostTerminal  # allowed: termios, only with a terminal
+
     with HostTerminal() as attached.terminal:
         return _until_end(call, created, attached, arriving)
 

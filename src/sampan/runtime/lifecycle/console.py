@@ -1,28 +1,12 @@
-"""Terminals at the near end: the socket of whoever takes a container's terminal, and the user's own terminal."""
+"""A container's terminal handed over: to the socket of whoever takes it (--console-socket)."""
 
 from __future__ import annotations
 
 import _socket
-import errno
-import fcntl
 import os
 import struct
-import termios
-
-from sampan.errors import Conflict
-from sampan.linux import process
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import Any
 
 _NAME = b"/dev/ptmx"  # what runc sends along with the descriptor; containerd and conmon read it and look no further
-_IFLAG = (
-    termios.IGNBRK | termios.BRKINT | termios.PARMRK | termios.ISTRIP | termios.INLCR | termios.IGNCR | termios.ICRNL
-    | termios.IXON
-)
-_LFLAG = termios.ECHO | termios.ECHONL | termios.ICANON | termios.ISIG | termios.IEXTEN
 
 
 def connect(path: str) -> _socket.socket:
@@ -53,60 +37,3 @@ def send(path: str, master: int) -> None:
         raise OSError(error.errno, error.strerror, path) from error
     finally:
         sock.close()
-
-
-class HostTerminal:
-    """The user's terminal: stderr, stdout or stdin, whichever is one, else the controlling terminal.
-
-    A context manager: `raw` shows every key to the container; the end of the context puts back what was.
-    """
-
-    def __init__(self) -> None:
-        """Raises OSError or Conflict when this process has no terminal at all."""
-        self._saved: list[Any] | None = None
-        self._own = -1
-        for fd in (2, 1, 0):
-            if os.isatty(fd):
-                self.fd = fd
-                return
-        try:
-            self._own = self.fd = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
-        except OSError as error:
-            if error.errno != errno.ENXIO:
-                raise
-            raise Conflict("open /dev/tty: no such device or address: a terminal was asked for, here is none") from None
-
-    def __enter__(self) -> HostTerminal:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._saved is not None:
-            try:
-                termios.tcsetattr(self.fd, termios.TCSADRAIN, self._saved)
-            except termios.error:
-                pass  # the terminal itself has gone (its window was closed): nothing to restore
-        if self._own >= 0:
-            os.close(self._own)
-
-    def raw(self) -> None:
-        """No echo, no lines, no signals by keys; the container's terminal does all that itself (termios(3))."""
-        settings = termios.tcgetattr(self.fd)
-        self._saved = list(settings)
-        control = list(settings[6])
-        control[termios.VMIN], control[termios.VTIME] = 1, 0
-        changed = [
-            settings[0] & ~_IFLAG, settings[1] & ~termios.OPOST,
-            settings[2] & ~(termios.CSIZE | termios.PARENB) | termios.CS8, settings[3] & ~_LFLAG,
-            settings[4], settings[5], control,
-        ]
-        termios.tcsetattr(self.fd, termios.TCSANOW, changed)
-
-    def show_size_to(self, master: int) -> None:
-        """Give the container's terminal the size of this one; the kernel tells its foreground group (SIGWINCH)."""
-        try:
-            height, width, _, _ = struct.unpack("HHHH", fcntl.ioctl(self.fd, termios.TIOCGWINSZ, bytes(8)))
-            process.set_window_size(master, height, width)
-        except OSError:
-            pass  # one of both has just gone: its end of file follows

@@ -20,11 +20,12 @@ from sampan.errors import Internal
 from sampan.lean import ctypes
 from sampan.lean.record import dataclass, field
 from sampan.linux import libc, process, signals
-from sampan.runtime.lifecycle.console import HostTerminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from sampan.runtime.lifecycle.host_terminal import HostTerminal
 
 _SIGNALFD_INFO = 128  # struct signalfd_siginfo; its first member is the signal's number (signalfd(2))
 _SFD_CLOEXEC, _SFD_NONBLOCK = os.O_CLOEXEC, os.O_NONBLOCK
