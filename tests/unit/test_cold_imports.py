@@ -10,9 +10,9 @@ import pytest
 
 SOURCES = Path(__file__).parents[2] / "src"
 FORBIDDEN = {
-    "argparse", "asyncio", "collections", "collections.abc", "contextlib", "dataclasses", "datetime", "enum",
-    "functools", "hashlib", "inspect", "json", "logging", "msgspec", "operator", "pathlib", "platform", "re", "shutil",
-    "signal", "socket", "subprocess", "tempfile", "threading", "types", "typing",
+    "argparse", "array", "asyncio", "ctypes", "collections", "collections.abc", "contextlib", "dataclasses",
+    "datetime", "enum", "functools", "hashlib", "inspect", "json", "logging", "msgspec", "operator", "pathlib",
+    "platform", "re", "shutil", "signal", "socket", "subprocess", "tempfile", "termios", "threading", "types", "typing",
 }
 # Notes which module's import brings which, then imports what it is told to.
 WATCH = """
