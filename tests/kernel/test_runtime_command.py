@@ -167,6 +167,17 @@ def test_exec_in_a_group_below_the_containers(boat: Dock) -> None:
         assert [line.split(":")[1] for line in lines if line.endswith("/below")] == ["pids"]
 
 
+def test_sockets_of_systemd_reach_the_program(boat: Dock) -> None:
+    """sd_listen_fds(3): from descriptor 3 on, the environment tells; what --preserve-fds adds follows."""
+    reads = "echo $LISTEN_FDS $LISTEN_PID; for fd in 3 4; do readlink /proc/self/fd/$fd; done"
+    boat.config["process"]["args"] = ["sh", "-c", reads]
+    boat.write()
+    script = 'export LISTEN_PID=$$ LISTEN_FDS=1; exec "$@" 3</dev/null 4</dev/zero'
+    run = boat.command("run", "--preserve-fds=1", "--bundle", str(boat.directory), boat.name)
+    done = subprocess.run(["sh", "-c", script, "sh", *run], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "1 1\n/dev/null\n/dev/zero\n"), done.stderr
+
+
 def test_debug_messages_say_what_was_done(boat: Dock) -> None:
     log = boat.directory / "log"
     boat.program = (*boat.program, "--debug", "--log", str(log))

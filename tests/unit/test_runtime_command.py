@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from sampan.errors import InvalidArgument, Unsupported
 from sampan.oci import runtime as oci
-from sampan.runtime.command import events, exec_, kill, layout, log, main, ps, quantity, update, usage
+from sampan.runtime.command import creating, events, exec_, kill, layout, log, main, ps, quantity, update, usage
 from sampan.runtime.command.arguments import BOOL, INT, INTS, LIST, Command, Flag, UsageError, check_count, parse
 from sampan.runtime.command.call import GLOBALS, Call, root_directory
 from sampan.runtime.command.catalog import MODULES
@@ -204,6 +205,16 @@ def test_exec_changes_what_its_flags_say() -> None:
     assert (process.user.uid, process.user.gid, process.user.additional_gids) == (7, 8, [9])
     assert process.capabilities is not None and process.capabilities.bounding == ["CAP_KILL", "CAP_CHOWN"]
     assert process.capabilities.ambient == [] and process.no_new_privileges and process.cwd == "/tmp"
+
+
+def test_sockets_of_systemd_are_passed_on_when_they_are_for_us() -> None:
+    ours = str(os.getpid())
+    assert creating.listen_fds({"LISTEN_PID": ours, "LISTEN_FDS": "2"}) == 2
+    for environment in (
+        {}, {"LISTEN_FDS": "2"}, {"LISTEN_PID": "1", "LISTEN_FDS": "2"}, {"LISTEN_PID": ours, "LISTEN_FDS": "x"},
+        {"LISTEN_PID": ours, "LISTEN_FDS": "-1"}, {"LISTEN_PID": ours, "LISTEN_FDS": "9" * 20}, {"LISTEN_PID": ours},
+    ):
+        assert creating.listen_fds(environment) == 0
 
 
 def test_exec_chooses_cgroups_by_controller() -> None:

@@ -11,6 +11,8 @@ from sampan.runtime.lifecycle.create import CreateOptions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sampan.runtime.command.call import Call
     from sampan.runtime.lifecycle.create import Created
 
@@ -33,17 +35,25 @@ FLAGS = (
 def options(call: Call) -> CreateOptions:
     """Raises InvalidArgument. `keep_console` and `stdio` are the caller's to set."""
     parsed = call.parsed
+    listening = listen_fds(os.environ)
     return CreateOptions(
         id=call.id(),
         bundle=enter_bundle(parsed.text("bundle")),
         pid_file=parsed.text("pid-file"),
         console_socket=parsed.text("console-socket"),
-        preserve_fds=preserved(parsed.number("preserve-fds")),
+        preserve_fds=preserved(parsed.number("preserve-fds"), listening),
         pivot=not parsed.flag("no-pivot"),
         new_keyring=not parsed.flag("no-new-keyring"),
         systemd=call.systemd,
         rootless=call.rootless,
+        env=[f"LISTEN_FDS={listening}", "LISTEN_PID=1"] if listening else [],
     )
+
+
+def listen_fds(environment: Mapping[str, str]) -> int:
+    """How many sockets systemd, or podman in its place, gave us to pass on (sd_listen_fds(3)): from descriptor 3 on."""
+    pid, count = environment.get("LISTEN_PID", ""), environment.get("LISTEN_FDS", "")
+    return int(count) if pid == str(os.getpid()) and count.isascii() and count.isdigit() and len(count) < 5 else 0
 
 
 def tell(call: Call, created: Created) -> None:
@@ -65,19 +75,21 @@ def enter_bundle(path: str) -> str:
     return os.getcwd()
 
 
-def preserved(count: int) -> int:
-    """The number of --preserve-fds, each of which must be there: ours are close-on-exec, the caller's are not."""
+def preserved(count: int, listening: int = 0) -> int:
+    """How many descriptors go on to the process: `listening` ones, and the `count` of --preserve-fds after them.
+
+    Each must be there: ours are close-on-exec, the caller's are not. Raises InvalidArgument.
+    """
     if count < 0:
         raise InvalidArgument("--preserve-fds: the number of descriptors must not be negative")
-    for number in range(count):
+    for number in range(3, 3 + listening + count):
         try:
-            ours = not os.get_inheritable(3 + number)
+            there = os.get_inheritable(number)
         except OSError as error:
             if error.errno != errno.EBADF:
                 raise
-            ours = True
-        if ours:
-            raise InvalidArgument(
-                f"unable to stat preserved-fd {number + 1} (of {count}): descriptor {3 + number} is not open"
-            )
-    return count
+            there = False
+        if not there:
+            wanted = f"preserved-fd {number - 2} (of {listening + count})"
+            raise InvalidArgument(f"unable to stat {wanted}: descriptor {number} is not open")
+    return listening + count

@@ -47,7 +47,8 @@ if TYPE_CHECKING:
 class CreateOptions:
     """What the command line says beyond the bundle. `stdio` are the descriptors the program gets (without a terminal).
 
-    `keep_console`: the terminal's near end stays with the caller (`run` in the foreground).
+    `keep_console`: the terminal's near end stays with the caller (`run` in the foreground). `env`: for the program
+    besides what the spec says, unknown to a later exec.
     """
 
     id: str
@@ -61,6 +62,7 @@ class CreateOptions:
     systemd: bool = False
     rootless: bool = False
     stdio: init.Stdio = (0, 1, 2)
+    env: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -228,7 +230,8 @@ class _Creation:
     def _ready(self, listening: int, prepared: dict[int, int]) -> stage.Ready:
         options = self.options
         return stage.Ready(
-            self.spec, self.entry.id, self.record.bundle, self.record.host, self.joined, self.staged, listening,
+            _with(self.spec, options.env), self.entry.id, self.record.bundle, self.record.host, self.joined,
+            self.staged, listening,
             options.stdio, prepared, self.filter, options.preserve_fds, options.pivot, options.new_keyring,
             not interpreter.is_readonly(),
         )
@@ -290,6 +293,15 @@ class _Creation:
         group = self.group
         if group is not None:
             group.remove()
+
+
+def _with(spec: oci.Spec, env: list[str]) -> oci.Spec:
+    """The spec, with more in its program's environment: then it is a copy."""
+    if env:
+        spec = decode(encode(spec), type=oci.Spec)
+        assert spec.process is not None
+        spec.process.env = spec.process.env + env
+    return spec
 
 
 def _owner() -> str:
