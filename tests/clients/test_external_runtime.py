@@ -149,8 +149,10 @@ V1_ONLY = pytest.mark.skipif(not Path("/sys/fs/cgroup/memory").is_dir(), reason=
     pytest.param(*case, id=name, marks=[V1_ONLY] if name in ("memory", "pids-limit") else [])
     for name, case in SHOWS.items()
 ])
-def test_options_show_inside(engine: Engine, options: list[str], script: str, output: str) -> None:
-    assert engine.docker(*RUN, *options, "busybox", "sh", "-c", script).stdout == output
+@pytest.mark.parametrize("runtime", ["runc", "sampan-runtime"])
+def test_options_show_inside(engine: Engine, runtime: str, options: list[str], script: str, output: str) -> None:
+    run = ("run", "--rm", "--runtime", runtime, *options, "busybox", "sh", "-c", script)
+    assert engine.docker(*run).stdout == output
 
 
 def test_no_signal_is_ignored(engine: Engine) -> None:

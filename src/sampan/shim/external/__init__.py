@@ -9,6 +9,8 @@
     shim.py      the shim's part: exec, pause, resume, update, the end
     execs.py     processes that `exec` put into the container
     undo.py      nothing half-made stays
+    forget.py    the same for the engine, when the shim was killed
+    hierarchies.py   every cgroup hierarchy of the host, also those that only a runtime uses
 
 RUN is EXEC_ROOT/containers/ID: the bundle, the runtime's state (RUN/runtime, its --root) and its logs are all in it.
 Imported only by those who need it: the shims of our own runtime stay small.
