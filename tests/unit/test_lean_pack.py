@@ -66,6 +66,23 @@ def test_a_damaged_pack_is_made_anew(copy: Path, damage: bytes | None) -> None:
     assert loaded(copy)[0] == "Pack"
 
 
+def test_the_first_command_is_loaded_whole_and_at_once(copy: Path) -> None:
+    """The same modules, in the same state, as one by one."""
+    script = LOADERS.replace('"/lean/")[0])', '"/lean/")[0], "run")').replace("print(", "names = (")
+    script += """
+from sampan.runtime.command import main, run
+from sampan.linux import cgroup
+print(len([name for name in sys.modules if name.startswith("sampan.")]), sys.modules["sampan.runtime.plan"].__package__,
+      cgroup.detect.__module__, cgroup.__path__, run.create is create, create.__spec__.name)
+"""
+    command = [sys.executable, "-IS", "-c", script, str(copy)]
+    first, second, third = (
+        subprocess.run(command, check=True, capture_output=True, text=True).stdout.split() for _ in range(3)
+    )
+    assert second == third and second[1:] == first[1:]
+    assert int(second[0]) > 50
+
+
 @pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="needs a user who may not write")
 def test_without_the_right_to_write_it_does_without(copy: Path) -> None:
     for path in (copy, *copy.parents):
