@@ -1,8 +1,13 @@
-"""Any config.json is either understood or refused in one clear line: the pure part, without a container."""
+"""Any config.json is either understood or refused in one clear line: the pure part, without a container.
+
+SAMPAN_FUZZ says how many of each (400).
+"""
 
 from __future__ import annotations
 
+import importlib
 import json
+import os
 from typing import Any
 
 import pytest
@@ -12,9 +17,16 @@ from tests.config_strategy import VALUES, WHOLE, configs
 
 from sampan.errors import SampanError
 from sampan.oci import runtime as oci
+from sampan.runtime.command.arguments import Command, UsageError, parse
+from sampan.runtime.command.call import GLOBALS
 from sampan.runtime.lifecycle import bundle
 
-MANY = settings(max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+MANY = settings(max_examples=int(os.environ.get("SAMPAN_FUZZ", "400")), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+def commands(module: str) -> Command:
+    found: Command = importlib.import_module(f"sampan.runtime.command.{module}").COMMAND
+    return found
 
 
 def understood(data: bytes) -> oci.Spec | None:
@@ -86,3 +98,32 @@ def test_strings_no_system_call_can_take(value: str) -> None:
     for where in ("annotations", "hostname"):
         document = {**WHOLE, where: {"key": value} if where == "annotations" else value}
         assert understood(json.dumps(document).encode()) is None
+
+
+@MANY
+@given(configs(WHOLE["process"]))
+def test_a_changed_process(document: dict[str, Any]) -> None:
+    """What `exec --process` reads."""
+    try:
+        bundle.decode_process(json.dumps(document).encode())
+    except SampanError as error:
+        assert_clear(str(error))
+
+
+FLAGS = tuple(flag for name in ("create", "exec_", "run", "update") for flag in commands(name).flags)
+NAMES = [f"{dashes}{name}" for flag in (*FLAGS, *GLOBALS) for name in flag.names for dashes in ("-", "--")]
+WORD = st.sampled_from([*NAMES, "--", "-", "---x", "-=", "=", "", "boat", "true", "-1", "1", "0x7", "9" * 30, "--x"])
+
+
+@MANY
+@given(st.lists(WORD | st.builds(lambda name, value: f"{name}={value}", WORD, WORD) | st.text(max_size=5), max_size=8))
+def test_any_command_line(words: list[str]) -> None:
+    """Understood, or refused: by the global flags and by a command's, in order or mixed."""
+    for flags in (GLOBALS, FLAGS):
+        for mixed in (True, False):
+            try:
+                parsed = parse(flags, words, mixed)
+            except UsageError as error:
+                assert str(error)
+            else:
+                assert len(parsed.arguments) <= len(words)
