@@ -106,7 +106,7 @@ class Group:
         Raises Unsupported, which names the file; `apply` would only warn. For the one who makes a container, not for
         the process that becomes it.
         """
-        from sampan.linux.cgroup import requirements  # most containers have no limits
+        from sampan.linux.cgroup import requirements  # allowed: most containers have no limits
 
         if self.host.mode == "v2":
             self._enable_rare(resources)

@@ -220,7 +220,7 @@ def _manager() -> Manager:
     if not os.path.isdir("/run/systemd/system"):  # sd_booted(3)
         raise Unsupported("systemd is not running on this host, so it cannot manage cgroups: use the cgroupfs driver")
     try:
-        from sampan.linux.cgroup import systemd_manager
+        from sampan.linux.cgroup import systemd_manager  # allowed: brings jeepney, which may be missing
     except ImportError as error:
         raise Unsupported("the systemd cgroup driver needs jeepney: pip install 'sampan[systemd]'") from error
     return systemd_manager.Manager(delegation.is_rootless())
