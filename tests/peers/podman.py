@@ -21,18 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from engine_fixture import busybox_tar
-from peers import runtimes
+from peers import runtimes, sailor
 from peers.runtimes import PATIENCE, Ended
 
-SAILOR = 4711
-SUBORDINATE = 300000
-
-SCRIPT = """\
-for name in passwd group subuid subgid; do mount --bind "$1/etc/$name" "/etc/$name"; done
-mount --bind "$1/shm" /dev/shm  # podman's locks: one file per host, whoever's podman it is
-shift; exec "$@"
-"""
-AS_SAILOR = ("setpriv", f"--reuid={SAILOR}", f"--regid={SAILOR}", "--clear-groups")
+LOCKS = 'mount --bind "$1/../shm" /dev/shm'
+"""Podman's locks are in one file per host, whoever's podman it is."""
 
 CONF = """\
 [engine]
@@ -72,8 +65,8 @@ class Podman:
         here = self.directory
         places = (f"--root={here}/storage", f"--runroot={here}/run", f"--tmpdir={here}/tmp")
         return [
-            "unshare", "--mount", "--propagation", "slave", "sh", "-ec", SCRIPT, "sh", str(here),
-            *(AS_SAILOR if self.rootless else ()), str(runtimes.find("podman")), *places, *arguments,
+            *sailor.prefix(here / "etc", LOCKS, root=not self.rootless), str(runtimes.find("podman")), *places,
+            *arguments,
         ]
 
     def __call__(self, *arguments: str, check: bool = True, **how: Any) -> Ended:
@@ -115,7 +108,7 @@ def podman(rootless: bool = False) -> Iterator[Podman]:
     _prepare(directory)
     if rootless:
         for path in (directory, *directory.glob("*")):
-            os.chown(path, SAILOR, SAILOR)
+            os.chown(path, sailor.UID, sailor.UID)
     try:
         made("import", "-", "busybox", input=busybox_tar())
         made.run("--rm", "busybox", "true")  # makes what stays: the parent of all groups
@@ -144,18 +137,13 @@ def _remove(place: Path) -> None:
 
 
 def _prepare(directory: Path) -> None:
-    for name in ("etc", "home", "xdg", "tmp", "run", "storage", "shm"):
+    sailor.write_etc(directory / "etc", directory / "home")
+    for name in ("home", "xdg", "tmp", "run", "storage", "shm"):
         (directory / name).mkdir()
     (directory / "xdg").chmod(0o700)
-    sailor = f"sailor:x:{SAILOR}:{SAILOR}::{directory}/home:/bin/sh\n"
-    (directory / "etc" / "passwd").write_text(f"root:x:0:0:root:/root:/bin/sh\n{sailor}")
-    (directory / "etc" / "group").write_text(f"root:x:0:\ntty:x:5:\nsailor:x:{SAILOR}:\n")
-    for name in ("subuid", "subgid"):
-        (directory / "etc" / name).write_text(f"sailor:{SUBORDINATE}:65536\n")
     runtime = directory / "runtime"  # podman's own `--runtime-flag root=…` does not reach its cleanup command
     runtime.write_text(f'#!/bin/sh\nexec {runtimes.find("sampan-runtime")} --root {directory}/state "$@"\n')
     runtime.chmod(0o755)
     (directory / "containers.conf").write_text(CONF.format(runtime=runtime))
     (directory / "storage.conf").write_text(STORAGE.format(directory=directory))
     (directory / "registries.conf").write_text("")
-    (directory / "etc" / "passwd").chmod(0o644)

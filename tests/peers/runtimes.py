@@ -22,6 +22,8 @@ PATIENCE = 60.0 if Path("/proc/1/comm").read_text() != "systemd\n" else 600.0
 """Seconds until a test gives up; machines with systemd may be emulated (scripts/test-in-vm)."""
 
 UNIFIED = Path("/sys/fs/cgroup/unified")
+HIDE_UNIFIED = f"umount {UNIFIED}"
+"""For crun, in a mount namespace of its own, where `is_hybrid`."""
 OURS = "SAMPAN_TEST_RUNTIME"
 """Environment variable with the path of a runtime to test in place of ours."""
 
@@ -86,8 +88,8 @@ def find(name: str) -> Path:
 def runtime(name: str, root: Path) -> Runtime:
     """`root`: its state directory; it need not exist."""
     command: tuple[str, ...] = (str(find(name)),)
-    if name == "crun" and _hybrid():
-        script = f'umount {UNIFIED}; exec "$0" "$@"'
+    if name == "crun" and is_hybrid():
+        script = f'{HIDE_UNIFIED}; exec "$0" "$@"'
         command = ("unshare", "--mount", "--propagation", "slave", "sh", "-c", script, *command)
     return Runtime(name, command, root)
 
@@ -97,7 +99,7 @@ def runtimes(names: Sequence[str], directory: Path) -> list[Runtime]:
     return [runtime(name, directory / f"state-{name}") for name in names]
 
 
-def _hybrid() -> bool:
+def is_hybrid() -> bool:
     if not UNIFIED.is_dir():
         return False
     controllers = UNIFIED / "cgroup.controllers"

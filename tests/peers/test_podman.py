@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from peers.podman import SAILOR, SUBORDINATE, Podman, podman
+from peers import sailor
+from peers.podman import Podman, podman
 from peers.terminal import Terminal
 
 pytestmark = pytest.mark.skipif(
@@ -71,7 +72,8 @@ def test_input(engine: Podman) -> None:
 def test_users(engine: Podman) -> None:
     script = "id -u; id -g; cat /proc/self/uid_map"
     words = engine.run("--rm", "busybox", "sh", "-c", script).out.split()
-    mapping = ["0", str(SAILOR), "1", "1", str(SUBORDINATE), "65536"] if engine.rootless else ["0", "0", "4294967295"]
+    own, others = ["0", str(sailor.UID), "1"], ["1", str(sailor.SUBORDINATE), "65536"]
+    mapping = [*own, *others] if engine.rootless else ["0", "0", "4294967295"]
     assert words == ["0", "0", *mapping]
     assert engine.run("--rm", "--user", "sailor", "busybox", "sh", "-c", "id -u; id -g").out.split() == ["1000", "1000"]
     grown = engine.run("--rm", "--user", "0:0", "--group-add", "44", "busybox", "id", "-G").out.split()
@@ -81,7 +83,7 @@ def test_users(engine: Podman) -> None:
 def test_keep_id(engine: Podman) -> None:
     if not engine.rootless:
         pytest.skip("maps the user that calls")
-    assert engine.run("--rm", "--userns", "keep-id", "busybox", "id", "-u").out == f"{SAILOR}\n"
+    assert engine.run("--rm", "--userns", "keep-id", "busybox", "id", "-u").out == f"{sailor.UID}\n"
 
 
 def test_isolation(engine: Podman) -> None:
@@ -118,7 +120,7 @@ def test_volumes(engine: Podman) -> None:
     volumes = ("-v", f"{cargo}:/in:ro", "-v", f"{cargo}:/out", "-v", "/vol")
     assert engine.run("--rm", *volumes, "busybox", "sh", "-c", script).out == "rice\nro\nsalt\n"
     assert (cargo / "new").read_text() == "tea\n"
-    assert (cargo / "new").stat().st_uid == (SAILOR if engine.rootless else 0)
+    assert (cargo / "new").stat().st_uid == (sailor.UID if engine.rootless else 0)
 
 
 def test_capabilities(engine: Podman) -> None:

@@ -57,9 +57,14 @@ def _mapped(bundle: Bundle) -> None:
     bundle.linux["namespaces"].append({"type": "user"})
     for name in ("uidMappings", "gidMappings"):
         bundle.linux[name] = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+    owned_by(bundle, 100000)
+
+
+def owned_by(bundle: Bundle, first: int) -> None:
+    """Give the root file system to a user namespace whose 0 is `first`."""
     for path in (bundle.rootfs, *bundle.rootfs.rglob("*")):
         info = path.lstat()
-        os.lchown(path, info.st_uid + 100000, info.st_gid + 100000)
+        os.lchown(path, info.st_uid + first, info.st_gid + first)
     (bundle.rootfs / "etc" / "secret").chmod(0o640)
 
 
