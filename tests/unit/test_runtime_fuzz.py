@@ -21,7 +21,10 @@ from sampan.runtime.command.arguments import Command, UsageError, parse
 from sampan.runtime.command.call import GLOBALS
 from sampan.runtime.lifecycle import bundle
 
-MANY = settings(max_examples=int(os.environ.get("SAMPAN_FUZZ", "400")), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+MANY = settings(
+    max_examples=int(os.environ.get("SAMPAN_FUZZ", "400")), deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 
 
 def commands(module: str) -> Command:
