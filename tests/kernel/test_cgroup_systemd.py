@@ -24,7 +24,7 @@ RULES = [
 
 @pytest.fixture(scope="module")
 def host() -> Host:
-    return detect()
+    return detect(others=True)
 
 
 @pytest.fixture

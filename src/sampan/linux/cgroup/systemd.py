@@ -19,6 +19,7 @@ import os
 from sampan.errors import Conflict, InvalidArgument, Unavailable, Unsupported
 from sampan.linux.cgroup import cgroupfs, delegation, unit_properties
 from sampan.linux.cgroup.group import Group
+from sampan.linux.cgroup.host import V1_OTHERS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 _ALLOWED = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:-_.\\@")
 _LONGEST = 255
-_UNKNOWN = frozenset(("cpuset", "freezer", "hugetlb", "rdma"))
+_UNKNOWN = frozenset(("cpuset", "freezer", "hugetlb", "rdma", *V1_OTHERS))
 """v1 hierarchies in which systemd makes no slices, nor removes any."""
 
 
