@@ -217,8 +217,8 @@ def test_hooks(bundle: Bundle, directory: Path) -> None:
     assert [name for name, *_ in ours] == list(HOOKS)
     # by name: runc runs startContainer and poststart at the same time, and may not know yet that it runs
     running = [(*note[:2], note[2] | {"status": "running"}, note[3]) for note in runc if note[0] == "poststart"]
-    for note in ours:
-        assert note in [*runc, *crun, *running]
+    for told in ours:
+        assert told in [*runc, *crun, *running]
 
 
 def hook(line: str) -> tuple[str, str, Any, str]:
