@@ -286,3 +286,64 @@ def test_state_and_list_show_annotations(boat: Dock) -> None:
     assert boat.state()["annotations"] == {"key": "välue"}
     (listed,) = json.loads(boat.ok("list", "--format", "json"))
     assert listed["annotations"] == {"key": "välue"} and listed["owner"] == "root"
+
+
+def test_a_damaged_record_does_not_hide_the_others(boat: Dock) -> None:
+    boat.create("sleep", "1000")
+    broken = boat.states / "broken"
+    broken.mkdir()
+    (broken / "state.json").write_text("{")
+    done = boat.call("list")
+    assert done.returncode == 0 and "boat" in done.stdout and "level=warning" in done.stderr
+    refused = boat.call("state", "broken")
+    assert refused.returncode == 1 and "is damaged" in refused.stderr
+    (broken / "state.json").unlink()
+
+
+def test_unknown_members_and_wrong_types_in_json_are_told(boat: Dock) -> None:
+    boat.launch("sleep", "1000")
+    boat.ok("update", "-r", "-", boat.name, stdin=None, input='{"bogus": 1, "memory": {"limit": 67108864}}')
+    for text, words in (("{", "the resources"), ('{"memory": 5}', "$.memory"), ('{"memory": {"limit": "x"}}', "limit")):
+        refused = boat.call("update", "-r", "-", boat.name, stdin=None, input=text)
+        assert refused.returncode == 1 and words in refused.stderr, refused.stderr
+    process = boat.directory / "process.json"
+    for text, words in (("{", "the process"), ('{"args": "x"}', "$.args"), ("{}", "")):
+        process.write_text(text)
+        refused = boat.call("exec", "-p", str(process), boat.name)
+        assert refused.returncode == 255 and words in refused.stderr, refused.stderr
+        assert "internal error" not in refused.stderr
+
+
+def test_only_one_of_many_creates_gets_the_id(boat: Dock) -> None:
+    boat.config["process"]["args"] = ["sleep", "1000"]
+    boat.write()
+    command = boat.command("create", "--bundle", str(boat.directory), boat.name)
+    with (boat.directory / "out").open("w+") as out:
+        calls = [subprocess.Popen(command, stdout=out, stderr=out, stdin=subprocess.DEVNULL) for _ in range(6)]
+        codes = sorted(call.wait(PATIENCE) for call in calls)
+        out.seek(0)
+        assert (codes, out.read().count("already exists")) == ([0, 1, 1, 1, 1, 1], 5)
+
+
+def test_only_one_of_many_starts_starts(boat: Dock) -> None:
+    boat.create("sh", "-c", "echo x >> /started; sleep 1000")
+    calls = [
+        subprocess.Popen(boat.command("start", boat.name), stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
+        for _ in range(6)
+    ]
+    said = [call.communicate(timeout=PATIENCE)[1] for call in calls]
+    assert sorted(call.returncode for call in calls) == [0, 1, 1, 1, 1, 1]
+    assert sum("already running" in text for text in said) == 5
+    boat.ok("exec", boat.name, "sh", "-c", "while [ ! -s /started ]; do :; done")
+    assert (boat.root / "started").read_text() == "x\n"
+
+
+def test_deletes_at_once_do_no_harm(boat: Dock) -> None:
+    boat.launch("sleep", "1000")
+    calls = [
+        subprocess.Popen(boat.command("delete", "--force", boat.name), stderr=subprocess.PIPE, text=True)
+        for _ in range(5)
+    ]
+    said = [(call.communicate(timeout=PATIENCE)[1], call.returncode) for call in calls]
+    assert all(code == 0 for _, code in said), said
+    assert os.listdir(boat.states) == []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sampan.errors import InvalidArgument, NotFound
+from sampan.errors import InvalidArgument, NotFound, SampanError
 from sampan.runtime.command import layout
 from sampan.runtime.command.arguments import BOOL, Command, Flag
 from sampan.runtime.lifecycle import view
@@ -38,6 +38,9 @@ def run(call: Call) -> int:
                 shown = view.of(entry)
         except (NotFound, FileNotFoundError):
             continue  # it was deleted meanwhile
+        except SampanError as error:
+            call.log.warning(str(error))  # a record that cannot be read does not hide the others
+            continue
         except InvalidArgument as error:
             call.log.warning(str(error))
             continue
