@@ -216,3 +216,9 @@ def test_all_of_it_in_a_user_namespace(boat: Dock) -> None:
         "1000", "1001 5", "200", "300", f"CapEff:\t{1 << 24:016x}",
         "policy                                       :                    5", "1", "1", "i686",
     ]
+
+
+def test_an_unknown_capability_is_a_warning_of_exec_too(boat: Dock) -> None:
+    boat.launch("sleep", "1000")
+    done = boat.exec("true", options=["--cap", "CAP_FLY"])
+    assert done.returncode == 0 and "CAP_FLY" in done.stderr

@@ -62,13 +62,14 @@ def execute(entry: Entry, options: ExecOptions) -> enter.Joined:
         raise Conflict("cannot exec in a stopped container")
     if found == status.PAUSED and not options.ignore_paused:
         raise Conflict("cannot exec in a paused container (use --ignore-paused to override)")
-    attributes.check_process(options.process)
+    warnings = attributes.check_process(options.process)
     try:
         pidfd = status.open_pidfd(record)
     except NotFound:
         raise Conflict("cannot exec in a stopped container") from None
     try:
         joined = _join(entry, record, options, pidfd)
+        joined.warnings = warnings + joined.warnings
     finally:
         os.close(pidfd)
     try:
