@@ -31,6 +31,9 @@ _SIGNALFD_INFO = 128  # struct signalfd_siginfo; its first member is the signal'
 _SFD_CLOEXEC, _SFD_NONBLOCK = os.O_CLOEXEC, os.O_NONBLOCK
 _NOT_PASSED_ON = (signals.SIGCHLD, signals.SIGWINCH, signals.SIGPIPE, signals.numbers()["SIGURG"])
 _CHUNK = 4096  # PIPE_BUF: what poll(2) promises a pipe takes without blocking
+_LAST_CHUNKS = 512  # reads and writes: more than a pipe or a pty can hold
+# EIO: the last process has closed its end of the pty, or ours is in another's background. EPIPE: nobody reads any more.
+_ENDED = (errno.EIO, errno.EPIPE, errno.ECONNRESET)
 
 
 class Signals:
@@ -70,14 +73,17 @@ class Signals:
 class Pump:
     """Bytes from one descriptor to another, at most `_CHUNK` in hand: who is slow slows the other down.
 
-    `close_target`: pass the end of file on.
+    `own`: a pipe's end of ours, closed when either side has ended, so that the other one hears of it: the program its
+    end of file or SIGPIPE. `drops`: read on though nobody takes it, because the program would wait for a terminal.
     """
 
     source: int
     target: int
-    close_target: bool = False
+    own: int = -1
+    drops: bool = False
     held: bytes = b""
     ended: bool = False
+    lost: bool = False
 
     def waits_for(self) -> tuple[int, int]:
         """(descriptor, poll event)."""
@@ -87,28 +93,38 @@ class Pump:
         """Read or write once. False when nothing could be done now."""
         try:
             if self.held:
-                self.held = self.held[os.write(self.target, self.held) :]
-                return True
-            self.held = os.read(self.source, _CHUNK)
+                self._write()
+            else:
+                chunk = os.read(self.source, _CHUNK)
+                self.ended = not chunk
+                self.held = b"" if self.lost else chunk
         except BlockingIOError:
             return False
         except OSError as error:
-            # EIO: the last process has closed its end of the pty, or ours is in another's background. EPIPE: nobody
-            # reads any more.
-            if error.errno not in (errno.EIO, errno.EPIPE, errno.ECONNRESET):
+            if error.errno not in _ENDED:
                 raise
-            self.held = b""
-        if not self.held:
             self.ended = True
-            if self.close_target:
-                os.close(self.target)
-                self.close_target = False
+        if self.ended and self.own >= 0:
+            os.close(self.own)
+            self.own = -1
         return not self.ended
 
+    def _write(self) -> None:
+        try:
+            self.held = self.held[os.write(self.target, self.held) :]
+        except BlockingIOError:
+            raise
+        except OSError:
+            self.held = b""
+            if not self.drops:
+                raise
+            self.lost = True
+
     def drain(self) -> None:
-        """Pass on all that is there, wait for nothing more: the writer has ended."""
-        while not self.ended and self.step():
-            pass
+        """Pass on what is there, wait for nothing more: the program has ended, what it left running may write on."""
+        for _ in range(_LAST_CHUNKS):
+            if self.ended or not self.step():
+                return
 
 
 @dataclass
@@ -131,7 +147,7 @@ class Stdio:
                 os.set_blocking(ours, False)
                 given[fd] = theirs
                 stdio.made.append(theirs)
-                stdio.pumps.append(Pump(0, ours, True) if fd == 0 else Pump(ours, fd))
+                stdio.pumps.append(Pump(0, ours, ours) if fd == 0 else Pump(ours, fd, ours))
         stdio.given = given[0], given[1], given[2]
         return stdio
 
@@ -180,7 +196,7 @@ class Attached:
         if self.terminal is not None:
             self.terminal.show_size_to(self.console)
             self.terminal.raw()
-        return [Pump(0, self.console), Pump(self.console, 1)]
+        return [Pump(0, self.console), Pump(self.console, 1, drops=True)]
 
     def _wait(self, pumps: list[Pump], arriving: Signals) -> None:
         poll = select.poll()
