@@ -89,8 +89,9 @@ class Dockerd:
 
 
 @contextlib.contextmanager
-def dockerd(*arguments: str) -> Iterator[Dockerd]:
-    """A daemon that answers, with the image `busybox`; `arguments` are further ones of dockerd."""
+def dockerd(*arguments: str, driver: str = "cgroupfs") -> Iterator[Dockerd]:
+    """A daemon that answers, with the image `busybox`; `arguments` are further ones of dockerd, `driver` is that of
+    its control groups."""
     directory = Path(tempfile.mkdtemp(prefix="sampan-dockerd-", dir="/tmp"))
     directory.chmod(0o711)
     for name in ("subuid", "subgid"):
@@ -100,7 +101,9 @@ def dockerd(*arguments: str) -> Iterator[Dockerd]:
         path.mkdir()
     made = None
     try:
-        made = _start(directory, arguments)
+        parent = f"/{directory.name}" if driver == "cgroupfs" else f"{directory.name.replace('-', '')}.slice"
+        options = ("--cgroup-parent", parent, "--exec-opt", f"native.cgroupdriver={driver}")
+        made = _start(directory, (*options, *arguments))
         made("import", "-", "busybox", input=busybox_tar())
         yield made
         made.clear()
@@ -120,9 +123,8 @@ def _start(directory: Path, arguments: tuple[str, ...]) -> Dockerd:
     ready.settimeout(PATIENCE)
     command = [
         str(runtimes.find("dockerd")), "--host", f"unix://{directory}/s", "--data-root", f"{directory}/data",
-        "--exec-root", f"{directory}/run", "--pidfile", f"{directory}/pid", "--cgroup-parent", f"/{directory.name}",
-        "--exec-opt", "native.cgroupdriver=cgroupfs", "--bridge", "none", "--iptables=false", "--ip-forward=false",
-        "--ip-masq=false", "--add-runtime", f"sampan={runtimes.find('sampan-runtime')}", *arguments,
+        "--exec-root", f"{directory}/run", "--pidfile", f"{directory}/pid", "--bridge", "none", "--iptables=false",
+        "--ip-forward=false", "--ip-masq=false", "--add-runtime", f"sampan={runtimes.find('sampan-runtime')}", *arguments,
     ]
     with open(directory / "log", "wb") as log, ready:
         process = subprocess.Popen(

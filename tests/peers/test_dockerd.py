@@ -362,3 +362,25 @@ def test_user_namespaces() -> None:
         done = daemon.run("--rm", "-t", "busybox", "tty")
         assert done.out == "/dev/pts/0\r\n"
         assert daemon.run("--rm", "--userns", "host", "busybox", "cat", "/proc/self/uid_map").out.split()[1] == "0"
+
+
+@pytest.mark.skipif(not Path("/run/systemd/system").is_dir(), reason="needs systemd: scripts/test-in-vm")
+def test_the_systemd_driver() -> None:
+    """Groups are scopes that systemd made in the daemon's slice, and limits are the scopes' properties."""
+    with dockerd(driver="systemd") as daemon:
+        pid = begin(daemon, "--memory", "32m", "--pids-limit", "20")
+        scope = f"docker-{daemon.inspect('boat')['Id']}.scope"
+        group = Path(f"/proc/{pid}/cgroup").read_text()
+        assert f".slice/{scope}\n" in group
+
+        def property_of(name: str) -> str:
+            line = ["systemctl", "show", "--property", name, "--value", scope]
+            return subprocess.run(line, capture_output=True, text=True, check=True).stdout.strip()
+
+        assert property_of("TasksMax") == "20"
+        assert property_of("MemoryMax" if V2 else "MemoryLimit") == str(32 << 20)
+        daemon("update", "--memory", "48m", "--memory-swap", "48m", "boat")
+        assert group_file(pid, "memory", "memory.limit_in_bytes", "memory.max") == str(48 << 20)
+        assert daemon("exec", "boat", "cat", "/proc/self/cgroup").code == 0
+        daemon("stop", "--time", "60", "boat")
+        assert daemon.inspect("boat")["State"]["ExitCode"] == 7
