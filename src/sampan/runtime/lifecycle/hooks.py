@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 MAX_OUTPUT = 4096
 """Bytes of a failing hook's stdout and stderr that its message quotes; the rest is read and dropped."""
 
+_FOREVER = 2_000_000  # seconds: poll(2) counts milliseconds in an int
 _RESTORED = (signals.SIGPIPE, signals.SIGXFSZ)  # Python ignores these; a program expects their defaults
 
 
@@ -163,7 +164,7 @@ def _follow(hook: oci.Hook, pid: int, pidfd: int, pipes: _Pipes, about: str) -> 
 
 
 def _read_until_end(said: dict[int, bytes], pidfd: int, timeout: int | None) -> bool:
-    deadline = None if timeout is None else time.monotonic() + timeout
+    deadline = None if timeout is None else time.monotonic() + min(timeout, _FOREVER)
     poll = select.poll()
     for fd in (pidfd, *said):
         poll.register(fd, select.POLLIN)
