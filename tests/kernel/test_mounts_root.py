@@ -204,3 +204,19 @@ def test_a_root_on_the_hosts_root_file_system() -> None:
         return len(os.listdir("/bin"))
 
     assert in_namespaces(enter) > 10
+
+
+def test_without_pivot_in_a_user_namespace_the_hosts_procfs_is_covered(root: Path) -> None:
+    """There the host's mounts are locked: they cannot be taken away, only covered (mount_namespaces(7))."""
+    let_through(root)
+    os.chown(root, 100000, 100000)
+    os.chown(root / "proc", 100000, 100000)
+
+    def enter() -> list[Any]:
+        plan = [DetachPropagation(0), BindRoot(str(root), str(root))]
+        plan += mount_entries.operations(oci.Linux(), [mount("/proc", kind="proc")], None, True, {})
+        apply([*plan, EnterRootWithoutPivot(0)])
+        return [sorted(os.listdir("/")), os.path.exists("/proc/self")]
+
+    names, mounted = in_namespaces(enter, ids=[(0, 100000, 65536)], flags=clone.NEWPID)
+    assert names == ["bin", "data", "proc"] and mounted

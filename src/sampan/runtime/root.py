@@ -164,10 +164,7 @@ class EnterRootWithoutPivot:
         here = _open_directory("/")
         if stage.shared:
             _private_parent(os.dup(here))
-        for place in _revealing(_mount_id(stage.root)):
-            if stage.shared:
-                _unshare(place)
-            _hide(place)
+        self._hide_revealing(stage)
         try:
             mount.attach(stage.root, here)
         except OSError as error:
@@ -178,6 +175,25 @@ class EnterRootWithoutPivot:
         os.chroot(".")
         os.chdir("/")
         _propagate(self.propagation)
+
+    def _hide_revealing(self, stage: Stage) -> None:
+        """The latest first, so that those below it on the same place come to light. What cannot be reached by its path,
+        because something else covers it, stays: no path of the container leads there either.
+        """
+        information = os.open("/proc/self/fdinfo", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)  # /proc itself will go
+        try:
+            for number, place in reversed(_revealing(_mount_id(information, stage.root))):
+                try:
+                    top = _open_directory(place)
+                except (FileNotFoundError, NotADirectoryError):
+                    continue
+                try:
+                    if _mount_id(information, top) == number:
+                        _hide(top, place, stage.shared)
+                finally:
+                    os.close(top)
+        finally:
+            os.close(information)
 
 
 def _propagate(flags: int) -> None:
@@ -195,13 +211,14 @@ def _refused(error: OSError) -> OSError:
     return OSError(error.errno, reason, "/")
 
 
-def _mount_id(fd: int) -> str:
-    with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as file:
+def _mount_id(information: int, fd: int) -> str:
+    """`information` is the directory /proc/self/fdinfo."""
+    with open(os.open(str(fd), os.O_RDONLY | os.O_CLOEXEC, dir_fd=information), encoding="ascii") as file:
         return next(line.split()[1] for line in file if line.startswith("mnt_id:"))
 
 
-def _revealing(root: str) -> list[str]:
-    """Where whole procfs and sysfs mounts are, but for those of the container, which lie below the mount `root`."""
+def _revealing(root: str) -> list[tuple[str, str]]:
+    """Whole procfs and sysfs mounts (mount id, place), but for those of the container, which lie below `root`."""
     parents: dict[str, str] = {}
     found = []
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
@@ -210,8 +227,8 @@ def _revealing(root: str) -> list[str]:
             number, parent, _device, top, place = before.split(" ")[:5]
             parents[number] = parent
             if top == "/" and after.split(" ", 1)[0] in ("proc", "sysfs"):
-                found.append((number, place))
-    return [unescaped(place) for number, place in found if not _is_below(number, root, parents)]
+                found.append((number, unescaped(place)))
+    return [(number, place) for number, place in found if not _is_below(number, root, parents)]
 
 
 def _is_below(number: str, root: str, parents: dict[str, str]) -> bool:
@@ -230,27 +247,22 @@ def unescaped(place: str) -> str:
     return place
 
 
-def _unshare(place: str) -> None:
-    """A peer on the host would be unmounted too, with all that is mounted below it: they are ours alone from now on."""
-    top = _open_directory(place)
-    try:
+def _hide(top: int, place: str, shared: bool) -> None:
+    """Take a mount away, or cover it where the user namespace that made it has it locked.
+
+    `shared`: a peer on the host would be unmounted too, with all that is mounted below: they become ours first.
+    """
+    if shared:
         mount.set_attributes(top, propagation=mount.MS_PRIVATE, recursive=True)
         _private_parent(os.open("..", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=top))
-    finally:
-        os.close(top)
-
-
-def _hide(place: str) -> None:
     try:
         mount.detach(place)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.EPERM):  # locked by the user namespace that made it: covered, then
+        if error.errno not in (errno.EINVAL, errno.EPERM):
             raise
-        target = _open_directory(place)
         cover = mount.new("tmpfs", {"source": "tmpfs", "nr_inodes": "1"}, mount.ATTR_RDONLY)
-        mount.attach(cover, target)
+        mount.attach(cover, top)
         os.close(cover)
-        os.close(target)
 
 
 @dataclass(frozen=True)
