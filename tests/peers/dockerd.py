@@ -124,7 +124,8 @@ def _start(directory: Path, arguments: tuple[str, ...]) -> Dockerd:
     command = [
         str(runtimes.find("dockerd")), "--host", f"unix://{directory}/s", "--data-root", f"{directory}/data",
         "--exec-root", f"{directory}/run", "--pidfile", f"{directory}/pid", "--bridge", "none", "--iptables=false",
-        "--ip-forward=false", "--ip-masq=false", "--add-runtime", f"sampan={runtimes.find('sampan-runtime')}", *arguments,
+        "--ip-forward=false", "--ip-masq=false", "--add-runtime", f"sampan={runtimes.find('sampan-runtime')}",
+        *arguments,
     ]
     with open(directory / "log", "wb") as log, ready:
         process = subprocess.Popen(
