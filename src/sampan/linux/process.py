@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import struct
@@ -125,4 +126,13 @@ def children() -> set[int]:
 
 
 def open_pidfd(pid: int) -> int:
-    return os.pidfd_open(pid)
+    """pidfd_open(2); the caller closes it. Raises ProcessLookupError when there is no such process.
+
+    Older kernels (6.1 seen) say EINVAL where the number is a group's or session's still: of what it left running.
+    """
+    try:
+        return os.pidfd_open(pid)
+    except OSError as error:
+        if error.errno == errno.EINVAL and pid > 0:
+            raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)) from error
+        raise

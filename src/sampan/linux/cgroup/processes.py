@@ -9,6 +9,7 @@ import time
 
 from sampan.errors import Unavailable
 from sampan.linux.cgroup import cgroupfs, controlfile
+from sampan.linux.process import open_pidfd
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def open_pidfds(pids: Iterable[int]) -> list[int]:
     fds = []
     for pid in pids:
         try:
-            fds.append(os.pidfd_open(pid))
+            fds.append(open_pidfd(pid))
         except ProcessLookupError:
             continue
         except BaseException:

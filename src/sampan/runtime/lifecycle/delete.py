@@ -6,7 +6,7 @@ import os
 import select
 
 from sampan.errors import Conflict, InvalidArgument, NotFound
-from sampan.linux import signals
+from sampan.linux import process, signals
 from sampan.runtime.lifecycle import hooks, stage, status
 
 TYPE_CHECKING = False
@@ -55,7 +55,7 @@ def _end_creator(entry: Entry) -> None:
     if record.pid or not record.creator:
         return
     try:
-        pidfd = os.pidfd_open(record.creator)
+        pidfd = process.open_pidfd(record.creator)
     except ProcessLookupError:
         return
     try:

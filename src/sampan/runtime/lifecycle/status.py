@@ -6,6 +6,7 @@ import _socket
 import os
 
 from sampan.errors import NotFound
+from sampan.linux import process
 from sampan.runtime.lifecycle.records import START_SOCKET, Entry, Record
 
 TYPE_CHECKING = False
@@ -58,7 +59,7 @@ def open_pidfd(record: Record) -> int:
     """A pidfd of the container's process 1, surely it. Raises NotFound when it has ended. The caller closes it."""
     if record.pid:
         try:
-            fd = os.pidfd_open(record.pid)
+            fd = process.open_pidfd(record.pid)
         except ProcessLookupError:
             raise NotFound("container not running") from None
         if is_alive(record):
