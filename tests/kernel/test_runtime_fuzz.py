@@ -54,6 +54,20 @@ def usual() -> dict[str, Any]:
     return base | {"hooks": whole["hooks"], "annotations": whole["annotations"], "domainname": "harbour"}
 
 
+def mapped() -> dict[str, Any]:
+    """The same in a user namespace of its own, with what else a config may hold."""
+    base = usual()
+    linux, whole = base["linux"], copy.deepcopy(WHOLE["linux"])
+    linux["namespaces"].append({"type": "user"})
+    for kind in ("uidMappings", "gidMappings"):
+        linux[kind] = [{"containerID": 0, "hostID": 100_000, "size": 65536}]
+    linux["resources"] |= {key: whole["resources"][key] for key in ("unified", "hugepageLimits", "rdma", "blockIO")}
+    linux |= {key: whole[key] for key in ("memoryPolicy", "netDevices", "mountLabel")}
+    base["process"] |= {key: WHOLE["process"][key] for key in ("consoleSize", "execCPUAffinity", "selinuxLabel")}
+    base["mounts"] += copy.deepcopy(WHOLE["mounts"][5:6])
+    return base
+
+
 class Place:
     """A bundle for one run. `victim` is a directory of the host that links in the root point to."""
 
@@ -66,6 +80,11 @@ class Place:
         shutil.copy("/bin/busybox", self.root / "bin/busybox")
         for name in ("true", "sh"):
             (self.root / "bin" / name).symlink_to("busybox")
+
+    def give_to(self, owner: int) -> None:
+        self.directory.chmod(0o755)
+        for path in (self.root, *self.root.rglob("*")):
+            os.lchown(path, owner, owner)
 
     def furnish(self, entries: dict[str, str]) -> None:
         """Make the image's entries: of a kind, or a link."""
@@ -114,11 +133,12 @@ def keep_off_the_host(config: Any) -> None:
             mount["source"] = "data"
 
 
-def check(config: Any, entries: dict[str, str]) -> None:
+def check(config: Any, entries: dict[str, str], owner: int = 0) -> None:
     keep_off_the_host(config)
     watch = leaks.Watch()
     place = Place()
     try:
+        place.give_to(owner)
         place.furnish(entries)
         done = place.run(config)
         if done.stderr:
@@ -136,10 +156,15 @@ def check(config: Any, entries: dict[str, str]) -> None:
     assert not left, leaks.describe(left)
 
 
-def test_the_usual_config_runs() -> None:
-    config = usual()
+@pytest.mark.parametrize("owner", [0, 100_000])
+def test_the_config_as_it_is_runs(owner: int) -> None:
+    """Else everything would be refused for the same reason, and nothing tested. Without limits that hosts may lack."""
+    config = mapped() if owner else usual()
+    for key in ("unified", "hugepageLimits", "rdma", "blockIO"):
+        config["linux"]["resources"].pop(key, None)
     place = Place()
     try:
+        place.give_to(owner)
         done = place.run(config)
         assert (done.returncode, done.stderr) == (0, "")
     finally:
@@ -150,6 +175,12 @@ def test_the_usual_config_runs() -> None:
 @given(configs(usual(), most=3))
 def test_a_changed_config(config: dict[str, Any]) -> None:
     check(config, {})
+
+
+@SOME
+@given(configs(mapped(), most=2))
+def test_a_changed_config_in_a_user_namespace(config: dict[str, Any]) -> None:
+    check(config, {}, 100_000)
 
 
 @SOME
