@@ -183,6 +183,8 @@ def test_debug_messages_say_what_was_done(boat: Dock) -> None:
     boat.program = (*boat.program, "--debug", "--log", str(log))
     assert boat.run("true").returncode == 0
     assert "level=debug" in log.read_text() and "pivot_root" in log.read_text()
+    assert "Traceback" not in log.read_text()
+    assert "Traceback" in boat.call("state", "nope").stderr + log.read_text()
 
 
 def test_a_detached_exec_is_in_the_pid_file_and_in_ps(boat: Dock) -> None:

@@ -68,10 +68,7 @@ def run(arguments: list[str]) -> int:
     except OSError as error:
         messages.fatal(in_words(error))
     except Exception as error:
-        if messages.debugging:
-            import traceback  # allowed: only for --debug
-
-            traceback.print_exc()
+        _trace(messages)
         messages.fatal(f"internal error: {type(error).__name__}: {error}")
     return 1
 
@@ -117,9 +114,18 @@ def _run_command(module: CommandModule, options: Parsed, arguments: list[str], m
     except KeyboardInterrupt:
         return 130
     except (SampanError, OSError) as error:
+        _trace(messages)
         words = in_words(error) if isinstance(error, OSError) else str(error)
         messages.fatal(_PREFIXES.get(command.name, "") + words)
         return _EXIT_CODES.get(command.name, 1)
+
+
+def _trace(messages: log.Log) -> None:
+    """With --debug: where the error that is being handled came from."""
+    if messages.debugging:
+        import traceback  # allowed: only for --debug
+
+        messages.debug(traceback.format_exc())
 
 
 def in_words(error: OSError) -> str:
