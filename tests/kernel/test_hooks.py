@@ -228,3 +228,21 @@ def test_a_failing_poststop_hook_is_a_warning(boat: Dock) -> None:
     boat.config["hooks"] = {"poststop": [{"path": "/bin/false"}]}
     done = boat.run("true")
     assert done.returncode == 0 and "level=warning" in done.stderr and "poststop hook #0" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "kind", ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"]
+)
+def test_no_hook_sees_the_containers_or_our_environment_cve_2025_23266(boat: Dock, kind: str) -> None:
+    inside = kind == "startContainer"
+    seen = boat.root / "seen" if inside else boat.directory / "seen"
+    shell, target = ("/bin/sh", "/seen") if inside else (SH, str(seen))
+    read = f'tr "\\0" "\\n" < /proc/self/environ > {target}; ls /proc/self/fd >> {target}'
+    boat.config["hooks"] = {kind: [{"path": shell, "args": ["sh", "-c", read], "env": ["PATH=/bin:/usr/bin"]}]}
+    boat.config["process"]["env"] += ["OF_THE_CONTAINER=1", "LD_PRELOAD=/evil.so"]
+    boat.env = {"OF_THE_RUNTIME": "1"}
+    done = boat.run("true")
+    assert done.returncode == 0, done.stderr
+    names = {line.split("=")[0] for line in seen.read_text().splitlines() if "=" in line}
+    assert names <= {"PATH", "PWD", "SHLVL", "_", "OLDPWD"}
+    assert {line for line in seen.read_text().splitlines() if line.isdigit()} <= {"0", "1", "2", "3"}
