@@ -79,7 +79,7 @@ class MountCgroups:
         return fd
 
     def _mount_v1(self, place: int) -> None:
-        attributes = self.options.set & ~mount.ATTR_RDONLY
+        attributes = self._attributes() & ~mount.ATTR_RDONLY
         top = mount.new("tmpfs", {"source": "tmpfs", "mode": "755"}, attributes)
         try:
             for each in self.hierarchies:
@@ -93,7 +93,7 @@ class MountCgroups:
                 self._mount_own(top)
             else:
                 self._bind_own(top)
-            mount.set_attributes(top, self.options.set)
+            mount.set_attributes(top, self._attributes())
         finally:
             os.close(top)
 
@@ -105,7 +105,7 @@ class MountCgroups:
                 key, separator, value = word.partition("=")
                 options[key] = value if separator else None
             kind = "cgroup" if each.options else "cgroup2"
-            self._mount_below(top, each.name, mount.new(kind, options, self.options.set))
+            self._mount_below(top, each.name, mount.new(kind, options, self._attributes()))
 
     def _bind_own(self, top: int) -> None:
         """Each hierarchy's own group; its mount may show only a part of the hierarchy (in a container, as engines run
@@ -117,8 +117,12 @@ class MountCgroups:
             wanted = set(each.options.split(","))
             own = next((path for names, path in groups.items() if wanted <= names), "/")
             fd = mount.clone_tree(f"{each.point}/{_below(own, roots.get(each.point, '/'))}", recursive=True)
-            mount.set_attributes(fd, self.options.set, recursive=True)
+            mount.set_attributes(fd, self._attributes(), recursive=True)
             self._mount_below(top, each.name, fd)
+
+    def _attributes(self) -> int:
+        """Of v1 hierarchies and their tmpfs: what nobody needs there is never on, as with runc."""
+        return self.options.set | mount.ATTR_NOSUID | mount.ATTR_NODEV | mount.ATTR_NOEXEC
 
     def _mount_below(self, top: int, name: str, fd: int) -> None:
         place = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=top)
