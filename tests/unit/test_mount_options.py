@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sampan.errors import InvalidArgument
@@ -69,6 +69,7 @@ def test_clean(path: str, clean: str) -> None:
     assert target.clean(path) == clean
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="/.ab", max_size=30))
 def test_a_clean_path_is_absolute_and_goes_nowhere_but_down(path: str) -> None:
     clean = target.clean(path)
@@ -79,6 +80,7 @@ def test_a_clean_path_is_absolute_and_goes_nowhere_but_down(path: str) -> None:
 WORDS = st.sampled_from(["bind", "rbind", "ro", "rro", "remount", "idmap", "rshared", "tmpcopyup", "size=1", "ratime"])
 
 
+@settings(deadline=None)
 @given(st.builds(
     oci.Mount, destination=st.text(max_size=12), type=st.sampled_from(["", "bind", "none", "tmpfs", "cgroup", "proc"]),
     source=st.text(max_size=5), options=st.lists(st.one_of(WORDS, st.text(max_size=8)), max_size=6),
