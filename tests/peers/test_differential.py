@@ -21,7 +21,7 @@ from peers.runtimes import Runtime
 from peers.variant import VARIANTS, Variant, default
 from peers.view import View, differences, view
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
 
 ID = "sampan-view"
 

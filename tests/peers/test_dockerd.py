@@ -16,7 +16,7 @@ from peers import dockerd as fixture
 from peers.dockerd import Dockerd, dockerd
 from peers.terminal import Terminal
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
 
 WAITS = "trap 'exit 7' TERM; echo ready; while :; do sleep 1000 & wait; done"
 """A shell program that ends with 7 when told to."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,9 +14,7 @@ from peers import sailor
 from peers.podman import Podman, podman
 from peers.terminal import Terminal
 
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0 or shutil.which("podman") is None, reason="needs root to make users, and podman"
-)
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become others")]
 
 WAITS = "trap 'exit 7' TERM; echo ready; while :; do sleep 1000 & wait; done"
 """A shell program that ends with 7 when told to."""
