@@ -44,17 +44,17 @@ def operation(
         raise InvalidArgument(f"mount destination {entry.destination!r} is the root itself: nothing is mounted over it")
     for text in (entry.destination, entry.source, entry.type, *entry.options):
         if "\0" in text:
-            raise InvalidArgument(f"mount {destination}: a NUL character in {text!r}")
+            raise InvalidArgument(f"mount {destination!r}: a NUL character in {text!r}")
     if parsed.remount:
         return Remount(destination, parsed)
     if is_bind(entry, parsed):
         return _bind(entry, destination, parsed, prepared)
     if wants_id_map(entry, parsed):
-        raise InvalidArgument(f"mount {destination}: id-mapped mounts are only supported for bind mounts")
+        raise InvalidArgument(f"mount {destination!r}: id-mapped mounts are only supported for bind mounts")
     if entry.type in ("cgroup", "cgroup2"):
         return _cgroups(destination, parsed, host, own_cgroups)
     if not entry.type:
-        raise InvalidArgument(f"mount {destination}: neither a type nor the option bind is given")
+        raise InvalidArgument(f"mount {destination!r}: neither a type nor the option bind is given")
     return MountFilesystem(entry.type, entry.source, destination, parsed, label)
 
 
@@ -69,14 +69,14 @@ def wants_id_map(entry: oci.Mount, parsed: MountOptions) -> bool:
 
 def _bind(entry: oci.Mount, destination: str, parsed: MountOptions, prepared: int) -> Operation:
     if not entry.source:
-        raise InvalidArgument(f"mount {destination}: a bind needs a source")
+        raise InvalidArgument(f"mount {destination!r}: a bind needs a source")
     if parsed.data:
         raise InvalidArgument(
-            f"mount {destination}: bind mounts cannot have any filesystem-specific options applied: "
-            f"{', '.join(parsed.data)}"
+            f"mount {destination!r}: bind mounts cannot have any filesystem-specific options applied: "
+            f"{', '.join(repr(key) for key in parsed.data)}"
         )
     if wants_id_map(entry, parsed) and prepared < 0:
-        raise InvalidArgument(f"mount {destination}: an id-mapped mount has to be made by the runtime")
+        raise InvalidArgument(f"mount {destination!r}: an id-mapped mount has to be made by the runtime")
     return BindMount(entry.source, destination, parsed, prepared)
 
 
@@ -114,15 +114,15 @@ def device_operations(linux: oci.Linux, mounts: Sequence[oci.Mount]) -> list[Ope
 
 def _device(device: oci.Device, path: str) -> MakeDevice:
     if device.type not in devices.KINDS:
-        raise InvalidArgument(f"device {device.path}: type {device.type!r} is none of c, u, b, p")
+        raise InvalidArgument(f"device {device.path!r}: type {device.type!r} is none of c, u, b, p")
     if path == "/" or "\0" in path:
         raise InvalidArgument(f"device path {device.path!r} is not the path of a file")
     mode = 0o666 if device.file_mode is None else device.file_mode
     major, minor = (device.major, device.minor) if device.type != "p" else (0, 0)
     if not (0 <= major < 1 << 12 and 0 <= minor < 1 << 20):
-        raise InvalidArgument(f"device {device.path}: {major}:{minor} is not the number of a device")
+        raise InvalidArgument(f"device {device.path!r}: {major}:{minor} is not the number of a device")
     if not (0 <= device.uid <= _MAX_ID and 0 <= device.gid <= _MAX_ID):
-        raise InvalidArgument(f"device {device.path}: the owner {device.uid}:{device.gid} is out of range")
+        raise InvalidArgument(f"device {device.path!r}: the owner {device.uid}:{device.gid} is out of range")
     return MakeDevice(path, device.type, major, minor, mode & _MODE_BITS, device.uid, device.gid)
 
 

@@ -64,7 +64,7 @@ def _open(entry: oci.Mount, parsed: MountOptions, linux: oci.Linux, mapped: bool
         fd = mounts.open_source(entry.source, parsed)
     except PermissionError as error:
         if mapped:
-            raise _refused(error, f"mount {target.clean(entry.destination)}", entry.source) from error
+            raise _refused(error, f"mount {target.clean(entry.destination)!r}", entry.source) from error
         return -1  # we may not either, being in a user namespace ourselves: the init stage tries, and says why not
     try:
         if mapped:
@@ -83,7 +83,7 @@ def _detach(fd: int) -> None:
 
 
 def _map(fd: int, entry: oci.Mount, parsed: MountOptions, linux: oci.Linux, user_namespace: int) -> None:
-    where = f"mount {target.clean(entry.destination)}"
+    where = f"mount {target.clean(entry.destination)!r}"
     if bool(entry.uid_mappings) != bool(entry.gid_mappings):
         raise InvalidArgument(f"{where}: an id-mapped mount needs both uidMappings and gidMappings")
     if not entry.uid_mappings and not linux.uid_mappings and user_namespace < 0:
@@ -109,10 +109,10 @@ def _mappings(entries: list[oci.IDMapping]) -> list[userns.Mapping]:
 
 def _refused(error: OSError, where: str, source: str) -> SampanError | OSError:
     if error.errno == errno.EINVAL:
-        return Unsupported(f"{where}: the file system of {source} cannot be id-mapped on this kernel")
+        return Unsupported(f"{where}: the file system of {source!r} cannot be id-mapped on this kernel")
     if error.errno == errno.EPERM:
         return Unsupported(
-            f"{where}: {source} cannot be id-mapped: that needs CAP_SYS_ADMIN where its file system was mounted, "
+            f"{where}: {source!r} cannot be id-mapped: that needs CAP_SYS_ADMIN where its file system was mounted, "
             "and a mount that is not id-mapped already"
         )
     return OSError(error.errno, error.strerror, source)
