@@ -28,8 +28,6 @@ class PopulateDev:
     What is there already stays, but for ptmx: an image's own would be a pty of the host's.
     """
 
-    core: bool = False
-
     def describe(self) -> str:
         return "make null, zero, full, random, urandom, tty and the links in /dev"
 
@@ -45,7 +43,7 @@ class PopulateDev:
                 except PermissionError:
                     bind_node(dev, name, f"/dev/{name}", os.makedev(major, minor), stat.S_IFCHR)
             for to, name in LINKS:
-                if name != "core" or self.core:
+                if name != "core" or os.path.exists(to):  # Linux without CONFIG_PROC_KCORE has none
                     _link(dev, to, name)
         finally:
             os.umask(old)
