@@ -12,8 +12,19 @@ from tests import cgroup_fixture
 from tests.cgroup_fixture import MIB, has, pause, spawn, started, touch
 
 from sampan.errors import InvalidArgument, Unsupported
-from sampan.linux.cgroup import Group, Host, controlfile, features, stats
-from sampan.oci.runtime import CPU, BlockIO, HugepageLimit, Memory, Pids, Rdma, Resources, ThrottleDevice
+from sampan.linux.cgroup import Group, Host, controlfile, features, limits_v1, stats
+from sampan.oci.runtime import (
+    CPU,
+    BlockIO,
+    HugepageLimit,
+    InterfacePriority,
+    Memory,
+    Network,
+    Pids,
+    Rdma,
+    Resources,
+    ThrottleDevice,
+)
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="cgroups need root")
 
@@ -375,3 +386,23 @@ def test_cpu_time_of_each_cpu_is_counted_on_v1(make: Callable[..., Group]) -> No
     if "cpuacct" in group.paths():
         assert len(cpu.per_cpu_ns) == len(cpu.per_cpu_user_ns) == len(cpu.per_cpu_system_ns) >= 1
         assert sum(cpu.per_cpu_ns) == cpu.usage_ns
+
+
+def test_network_marks_are_v1s_and_refused_where_they_cannot_be(make: Callable[..., Group]) -> None:
+    """net_cls and net_prio: asked for by name, refused by the file's name, ignored on v2 as runc does."""
+    group = make()
+    wanted = Resources(network=Network(class_id=0x100001, priorities=[InterfacePriority(name="lo", priority=5)]))
+    if group.host.mode == "v2":
+        group.require(wanted)
+        assert group.apply(wanted) == []
+    elif {"net_cls", "net_prio"} <= set(group.paths()):
+        group.require(wanted)
+        assert group.apply(wanted) == []
+        assert controlfile.read_int(group.paths()["net_cls"], "net_cls.classid") == 0x100001
+        assert "lo 5" in controlfile.read(group.paths()["net_prio"], "net_prio.ifpriomap").split("\n")
+    else:
+        with pytest.raises(Unsupported, match=r"network\.(classID|priorities) cannot be set"):
+            group.require(wanted)
+        assert group.apply(wanted)
+    with pytest.raises(InvalidArgument, match="interface name"):
+        limits_v1.apply_network({}, Network(priorities=[InterfacePriority(name="a b", priority=1)]))

@@ -143,3 +143,8 @@ def test_the_device_program_says_what_the_policy_says(
 ) -> None:
     found = device_program.policy(rules)
     assert run(device_program.program(found), kind, major, minor, access) == allowed(found, kind, major, minor, access)
+
+
+@pytest.mark.parametrize("weight", [1, 2, 39, 100, 101, 1000, 9999, 10000])
+def test_shares_shown_for_a_weight_would_give_that_weight(weight: int) -> None:
+    assert abs(limits_v2.weight_of_shares(limits_v2.shares_of_weight(weight)) - weight) <= max(1, weight // 100)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sampan.linux.cgroup import controlfile
+from sampan.linux.cgroup import controlfile, limits_v2
 
 UNLIMITED_V1 = 1 << 62
 
@@ -49,8 +49,7 @@ def _v2(directory: str) -> Limits:
         reservation=_number(directory, "memory.low") or None,
         pids=_number(directory, "pids.max"),
         cpus=int(quota) / int(period) if quota.isdigit() and period.isdigit() else None,
-        # The kernel's weight of 1 to 10000 stands for shares of 2 to 262144.
-        shares=None if weight is None else 2 + (weight - 1) * 262142 // 9999,
+        shares=None if weight is None else limits_v2.shares_of_weight(weight),
         cpuset=_text(directory, "cpuset.cpus"),
     )
 

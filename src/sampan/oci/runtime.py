@@ -197,6 +197,18 @@ class Rdma(_Struct, kw_only=True):
     hca_objects: int | None = None
 
 
+class InterfacePriority(_Struct, kw_only=True):
+    name: str
+    priority: int
+
+
+class Network(_Struct, kw_only=True):
+    """v1 alone: the class of outgoing packets (net_cls), and their priority per interface (net_prio)."""
+
+    class_id: int | None = structs.field(name="classID", default=None)
+    priorities: list[InterfacePriority] = []
+
+
 class Resources(_Struct, kw_only=True):
     devices: list[DeviceCgroup] = []
     memory: Memory | None = None
@@ -205,6 +217,7 @@ class Resources(_Struct, kw_only=True):
     block_io: BlockIO | None = structs.field(default=None, name="blockIO")
     hugepage_limits: list[HugepageLimit] = []
     rdma: dict[str, Rdma] = {}
+    network: Network | None = None
     unified: dict[str, str] = {}
 
 

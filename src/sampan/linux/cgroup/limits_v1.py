@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sampan.oci.runtime import CPU, BlockIO, HugepageLimit, Memory, Rdma, Resources, ThrottleDevice
+    from sampan.oci.runtime import CPU, BlockIO, HugepageLimit, Memory, Network, Rdma, Resources, ThrottleDevice
 
 NO_SWAP_LIMIT = (
     "Your kernel does not support swap limit capabilities or the cgroup is not mounted. Memory limited without swap."
@@ -41,6 +41,8 @@ NO_WEIGHT_DEVICE = (
     "Your kernel does not support Block I/O weight_device or the cgroup is not mounted. Weight-device discarded."
 )
 
+NO_NETWORK = "Your kernel does not support network classes or priorities or the cgroup is not mounted. Discarded."
+
 _RDMA_MAX = (1 << 32) - 1
 
 
@@ -67,6 +69,8 @@ def apply(directories: Mapping[str, str], resources: Resources) -> list[str]:
         apply_hugetlb(directories["hugetlb"], resources.hugepage_limits)
     if resources.rdma:
         warnings += apply_rdma(directories["rdma"], resources.rdma) if "rdma" in directories else [NO_RDMA]
+    if resources.network is not None:
+        warnings += apply_network(directories, resources.network)
     return warnings
 
 
@@ -295,3 +299,21 @@ def apply_rdma(directory: str, limits: Mapping[str, Rdma]) -> list[str]:
         if pairs:
             set_value(directory, "rdma.max", " ".join([device, *pairs]))
     return []
+
+
+def apply_network(directories: Mapping[str, str], network: Network) -> list[str]:
+    """net_cls.classid and net_prio.ifpriomap: marks on outgoing packets, for tc(8) to act on."""
+    warnings = []
+    if network.class_id is not None:
+        if "net_cls" in directories:
+            set_value(directories["net_cls"], "net_cls.classid", network.class_id)
+        else:
+            warnings.append(NO_NETWORK)
+    for entry in network.priorities:
+        if not entry.name.isascii() or not entry.name.isprintable() or " " in entry.name or not entry.name:
+            raise InvalidArgument(f"invalid network interface name: {entry.name!r}")
+        if "net_prio" in directories:
+            set_value(directories["net_prio"], "net_prio.ifpriomap", f"{entry.name} {entry.priority}")
+        else:
+            warnings.append(NO_NETWORK)
+    return warnings

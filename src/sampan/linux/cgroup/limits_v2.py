@@ -224,6 +224,14 @@ def weight_of_shares(shares: int) -> int:
     return math.ceil(10 ** ((log * log + 125 * log) / 612 - 7 / 34))
 
 
+def shares_of_weight(weight: int) -> int:
+    """The shares that `weight_of_shares` makes this weight of; where several do, about the middle of them."""
+    if weight <= 1:
+        return 2
+    log = (math.sqrt(125 * 125 + 4 * 612 * (math.log10(weight) + 7 / 34)) - 125) / 2
+    return min(round(2**log), 262144)
+
+
 def apply_cpuset(directory: str, cpu: CPU) -> list[str]:
     """cpuset.cpus and cpuset.mems, as lists ("0-2,4")."""
     if cpu.cpus:

@@ -55,6 +55,11 @@ def _needs(resources: Resources, v2: bool) -> Iterator[Need]:
         yield "hugepageLimits", "hugetlb", (f"{name}.limit_in_bytes",), (f"{name}.max",)
     if resources.rdma:
         yield "rdma", "rdma", ("rdma.max",), ("rdma.max",)
+    if resources.network is not None and not v2:
+        if resources.network.class_id is not None:
+            yield "network.classID", "net_cls", ("net_cls.classid",), ()
+        if resources.network.priorities:
+            yield "network.priorities", "net_prio", ("net_prio.ifpriomap",), ()
     if resources.devices and not v2:
         yield "devices", "devices", ("devices.allow",), ()
 

@@ -107,8 +107,10 @@ def _join(entry: Entry, record: Record, options: ExecOptions, pidfd: int) -> ent
 def _group(entry: Entry, record: Record, below: Mapping[str, str]) -> Group | None:
     """The container's group, or those that were chosen below it. Raises NotFound for one that is not there."""
     group = entry.group(record)
-    if group is None or not below:
-        return group
+    if group is None:
+        return None
+    if not below:
+        return group.of_process(record.pid)
     directories = group.paths()
     for controller in below:
         if controller and controller not in directories:
