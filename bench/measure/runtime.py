@@ -23,7 +23,7 @@ import tree
 from rows import Once, Row
 
 CACHE_IMAGES = Path(os.environ["SAMPAN_CACHE"]) / "images"
-ROWS = ("run", "steps", "memory")
+ROWS = ("run", "seccomp", "steps", "memory")
 FLOOR = "floor (C, kernel calls only)"
 
 
@@ -42,12 +42,23 @@ class Bench:
     def say(self, lines: list[str]) -> None:
         print("\n".join(lines), "\n", sep="", flush=True)
 
-    def run(self) -> None:
-        contestants: dict[str, Once] = {
-            f"{runtime.name} {runtime.version()}": partial(runtime.run, self.bundle) for runtime in self.runtimes
+    def contestants(self, made: Path) -> tuple[dict[str, Once], str]:
+        """Each runtime's `run` of a bundle, and which of them is 1.0."""
+        found: dict[str, Once] = {
+            f"{runtime.name} {runtime.version()}": partial(runtime.run, made) for runtime in self.runtimes
         }
-        base = next(iter(contestants)) if self.options.base is None else self.options.base
-        base = next((name for name in contestants if name.startswith(base)), base)
+        return found, next((name for name in found if name.startswith(self.options.base)), next(iter(found)))
+
+    def seccomp(self) -> None:
+        """With a policy: compiled at each start by the others, once for all by ours."""
+        contestants, base = self.contestants(runtimes.with_seccomp(self.bundle))
+        row = Row("the same bundle with the seccomp policy that engines give", contestants)
+        rows.measure(row, self.options.runs)
+        self.results[row.title] = row.samples
+        self.say(table.row(row.title, row.samples, base))
+
+    def run(self) -> None:
+        contestants, base = self.contestants(self.bundle)
         contestants[FLOOR] = self.floor
         row = Row("run of a bundle with /bin/true, from fork to exit", contestants)
         rows.measure(row, self.options.runs)

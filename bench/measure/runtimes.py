@@ -13,7 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 import processes
+
+from sampan.engine.spec import seccomp
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 CGROUP = f"bench-{os.getpid()}"
@@ -156,6 +159,19 @@ def make_bundle(directory: Path, root: Path) -> Path:
     spec["linux"]["cgroupsPath"] = f"/{CGROUP}/container"
     (bundle / "config.json").write_text(json.dumps(spec))
     return bundle
+
+
+def with_seccomp(bundle: Path) -> Path:
+    """The same bundle with the policy that engines give to every container: what they really ask of a runtime."""
+    spec = json.loads((bundle / "config.json").read_text())
+    held = frozenset(spec["process"]["capabilities"]["bounding"])
+    release = tuple(int(part) for part in os.uname().release.split(".")[:2])
+    policy = seccomp.default_policy(held, os.uname().machine, (release[0], release[1]))
+    spec["linux"]["seccomp"] = msgspec.to_builtins(policy)
+    made = bundle.parent / "guarded"
+    made.mkdir()
+    (made / "config.json").write_text(json.dumps(spec))
+    return made
 
 
 @contextmanager
