@@ -45,6 +45,7 @@ DELIBERATE: tuple[tuple[str, str, str, str], ...] = (
     ("*", "cgroup ", "*", "on a hybrid host the v2 hierarchy is left alone: docs/architecture.md"),
     ("*", "cgroup name=systemd", "*", "as above: no limit is in a hierarchy without controllers"),
     ("*", "* /sys/fs/cgroup/systemd", "absent", "as above"),
+    ("rootless", "mount /sys/fs/cgroup", "*\ncgroup2 cgroup / *,ro, rw", "his own groups, read-only, as with root"),
     ("exec_process", "oom_score_adj", "500", "the file of `exec --process` says so"),
 )
 """(variant, fact, what ours is, why that differs from both); the first three are patterns as in fnmatch."""

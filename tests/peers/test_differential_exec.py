@@ -306,6 +306,8 @@ def test_control_files(updated: bool, bundle: Bundle, directory: Path) -> None:
         said[runtime.name] = control_files(runtime.state(ID)["pid"])
     assert said["sampan-runtime"].keys() >= {"pids.max"}
     for name, text in said["sampan-runtime"].items():
+        if name == "cpu.weight":  # since runc 1.3 and crun 1.23 shares become weights by another formula: ours, too
+            continue
         all_say = {who: files.get(name) for who, files in said.items()}
         assert text in (all_say["runc"], all_say["crun"]), (name, all_say)
 
