@@ -250,12 +250,20 @@ def test_a_real_time_budget_comes_from_the_groups_above(make: Callable[..., Grou
             assert "real-time" in group.apply(Resources(cpu=CPU(realtime_runtime=1000)))[0]
         pytest.skip("this kernel has no real-time groups")
     parent = os.path.dirname(group.paths()["cpu"])
-    group.apply(Resources(cpu=CPU(realtime_runtime=1000, realtime_period=500_000)))
-    for directory in (group.paths()["cpu"], parent, os.path.dirname(parent)):
-        assert controlfile.read_int(directory, "cpu.rt_runtime_us") == 1000
-        assert controlfile.read_int(directory, "cpu.rt_period_us") == 500_000
-    with pytest.raises(InvalidArgument, match=r"cpu\.rt_runtime_us"):
-        group.apply(Resources(cpu=CPU(realtime_runtime=2000)))
+    with pytest.raises(InvalidArgument, match=r"no real-time budget to share: write one to .*/cpu\.rt_runtime_us"):
+        group.apply(Resources(cpu=CPU(realtime_runtime=1000)))
+    above = [directory for directory in (os.path.dirname(parent), parent)
+             if controlfile.read_int(directory, "cpu.rt_runtime_us") == 0]
+    try:
+        for directory in above:
+            controlfile.write(directory, "cpu.rt_runtime_us", "1000")
+        group.apply(Resources(cpu=CPU(realtime_runtime=1000, realtime_period=1_000_000)))
+        assert controlfile.read_int(group.paths()["cpu"], "cpu.rt_runtime_us") == 1000
+        with pytest.raises(InvalidArgument, match=r"cpu\.rt_runtime_us"):
+            group.apply(Resources(cpu=CPU(realtime_runtime=2000)))
+    finally:
+        for directory in (group.paths()["cpu"], *reversed(above)):
+            controlfile.write(directory, "cpu.rt_runtime_us", "0")
 
 
 def test_memory_oddities(make: Callable[..., Group]) -> None:

@@ -1,4 +1,4 @@
-"""The runtime as an ordinary user: one id of its own, or a range by newuidmap; cgroups only where they are delegated."""
+"""The runtime as an ordinary user: one id of its own, or a range by newuidmap; cgroups where they are delegated."""
 
 from __future__ import annotations
 
@@ -76,7 +76,8 @@ def test_a_terminal_works(boat: Dock) -> None:
     script = f"script -qec '{command}' /dev/null"
     boat.config["process"]["args"] = ["tty"]
     boat.write()
-    done = subprocess.run(script, shell=True, capture_output=True, text=True, timeout=60, env={**os.environ, **boat.env})
+    env = {**os.environ, **boat.env}
+    done = subprocess.run(script, shell=True, capture_output=True, text=True, timeout=60, env=env)
     assert "/dev/pts/0" in done.stdout, done.stderr
 
 

@@ -196,22 +196,19 @@ def check_shares(shares: int) -> None:
 
 
 def _apply_realtime(directory: str, values: list[tuple[str, int]]) -> None:
-    """A group's real-time budget comes out of that of the group above, and a new group has none: so groups above that
-    never were given one get the same, from the top down.
+    """A group's real-time budget comes out of that of the group above, and a new group has none. The groups above are
+    others': whoever they belong to has to give them theirs. Raises InvalidArgument, which names the first without.
     """
     try:
         set_in_any_order(directory, values)
-        return
-    except InvalidArgument:
+    except InvalidArgument as error:
         above = [os.path.dirname(directory)]
         while not os.path.ismount(above[-1]):  # the mount's root may be the group of a cgroup namespace
             above.append(os.path.dirname(above[-1]))
         empty = [group for group in reversed(above) if controlfile.read_int(group, "cpu.rt_runtime_us") == 0]
         if not empty:
             raise
-    for group in empty:
-        set_in_any_order(group, values)
-    set_in_any_order(directory, values)
+        raise InvalidArgument(f"no real-time budget to share: write one to {empty[0]}/cpu.rt_runtime_us") from error
 
 
 def _without_cpu(cpu: CPU) -> list[str]:
