@@ -252,8 +252,10 @@ def test_a_real_time_budget_comes_from_the_groups_above(make: Callable[..., Grou
     parent = os.path.dirname(group.paths()["cpu"])
     with pytest.raises(InvalidArgument, match=r"no real-time budget to share: write one to .*/cpu\.rt_runtime_us"):
         group.apply(Resources(cpu=CPU(realtime_runtime=1000)))
-    above = [directory for directory in (os.path.dirname(parent), parent)
-             if controlfile.read_int(directory, "cpu.rt_runtime_us") == 0]
+    groups = [parent]
+    while not os.path.ismount(groups[0]):
+        groups.insert(0, os.path.dirname(groups[0]))
+    above = [directory for directory in groups if controlfile.read_int(directory, "cpu.rt_runtime_us") == 0]
     try:
         for directory in above:
             controlfile.write(directory, "cpu.rt_runtime_us", "1000")
