@@ -35,6 +35,7 @@ PR_SET_PDEATHSIG = 1
 INSIDE = "SAMPAN_TEST_RUN"
 """Environment variable with the run's name: set in the sandbox, inherited by all that the tests start."""
 CGROUP_ROOT = Path("/sys/fs/cgroup")
+CHECKOUT = Path(__file__).resolve().parents[1]
 
 # eth0 and its other end live in the same namespace: an address and a default route without an outside.
 NETWORK = """\
@@ -80,6 +81,8 @@ def enter(keep: Sequence[Path]) -> None:
         os._exit(_outside(pid, directory, cgroups))
     _check(_libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl", "PR_SET_PDEATHSIG")
     _furnish(cgroups)
+    for path in (CHECKOUT, Path(sys.prefix)):
+        _open_the_way(path)
     _own_tmp(directory, [*keep, Path(sys.prefix)])
     pid = os.fork()
     if pid:
@@ -152,6 +155,28 @@ def _furnish(cgroups: list[tuple[Hierarchy, Path]]) -> None:
     _mount("/run/netns", "/run/netns", "none", MS_BIND)
     Path("/proc/sys/net/ipv4/ip_forward").write_text("0")  # a new namespace copies the host's
     subprocess.run(["ip", "-batch", "-"], input=NETWORK.encode(), check=True, close_fds=True)
+
+
+def _open_the_way(path: Path) -> None:
+    """Let ordinary users, whom some tests become, reach a directory that may lie in somebody's home.
+
+    What is closed to others on the way is covered, in this run alone, by an open directory with the same entries.
+    """
+    for above in reversed(path.parents):
+        if above.stat().st_mode & 0o001:
+            continue
+        fd = os.open(above, os.O_PATH | os.O_DIRECTORY)
+        entries = [entry for entry in above.iterdir() if entry.is_symlink() or entry.is_dir() or entry.is_file()]
+        links = {entry.name: entry.readlink() for entry in entries if entry.is_symlink()}
+        directories = {entry.name for entry in entries if entry.is_dir()}
+        _mount("tmpfs", above, "tmpfs", data="mode=755")
+        for entry in entries:
+            if entry.name in links:
+                entry.symlink_to(links[entry.name])
+                continue
+            entry.mkdir() if entry.name in directories else entry.touch()
+            _mount(f"/proc/self/fd/{fd}/{entry.name}", entry, "none", MS_BIND | MS_REC)
+        os.close(fd)
 
 
 def _own_tmp(directory: Path, keep: Sequence[Path]) -> None:

@@ -21,6 +21,7 @@ def fork_child(sync: socket.socket) -> None:
     """Fork. The child returns, to become the program; the parent stays as process 1 and never returns."""
     everything = signals.valid_signals()
     signals.pthread_sigmask(signals.SIG_BLOCK, everything)
+    process.set_name("sampan-init")  # before the program can look; its own name comes with its execve
     child = os.fork()
     if child == 0:
         os.setpgid(0, 0)
@@ -28,7 +29,6 @@ def fork_child(sync: socket.socket) -> None:
         return
     sync.close()
     process.close_from(3)  # it never execs, so nothing is closed by itself
-    process.set_name("sampan-init")
     process.die_with_parent(signals.SIGKILL)
     os._exit(_serve(child))
 
