@@ -81,12 +81,13 @@ def test_the_container_is_isolated(daemon: Dockerd) -> None:
         (["/no/such/program"], 127, "no such file or directory"),
         (["nothing-of-this-name"], 127, "executable file not found in $PATH"),
         (["/etc/passwd"], 126, "permission denied"),
-        (["/etc"], 126, ""),
+        (["/etc"], 126, "is a directory"),
     ],
 )
 def test_what_cannot_be_started(daemon: Dockerd, command: list[str], code: int, says: str) -> None:
     done = daemon.run("--rm", "busybox", *command, check=False)
-    assert done.code == code, done.err
+    # docker 20.10 does not know that "is a directory" is the command's fault
+    assert done.code == code or (done.code == 125 and says == "is a directory"), done.err
     assert says in done.err and "OCI runtime create failed" in done.err
 
 
