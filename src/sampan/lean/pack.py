@@ -40,14 +40,13 @@ def install(package: str, command: str = "") -> None:
     path = f"{package}/__pycache__/{sys.implementation.cache_tag}.cold"
     data = _read(path)
     if data is None:
-        if sys.dont_write_bytecode or not _write(path):
-            return
-        data = _read(path)
-    if data is not None:
-        pack = Pack(package, path, data)
-        sys.meta_path.insert(0, pack)
-        if command == _COMMANDS[0]:
-            pack.load_all()
+        if not sys.dont_write_bytecode:
+            _write(path)  # and with that all of them are imported
+        return
+    pack = Pack(package, path, data)
+    sys.meta_path.insert(0, pack)
+    if command == _COMMANDS[0]:
+        pack.load_all()
 
 
 class Pack:
@@ -150,8 +149,8 @@ def _magic() -> bytes:
     return MAGIC_NUMBER
 
 
-def _write(path: str) -> bool:
-    """Compile and write the pack, whole or not at all. False where it cannot be written.
+def _write(path: str) -> None:
+    """Compile and write the pack, whole or not at all; not where we may not write.
 
     Without docstrings and asserts (python -OO): a fifth less to read. The asserts here are for the type checker.
     """
@@ -171,16 +170,14 @@ def _write(path: str) -> bool:
     try:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     except OSError:
-        return False
+        return  # not ours to write: the usual way it is
     try:
         with open(fd, "wb") as file:
             lengths = (_HEADER + len(head) + len(codes), len(head))
             file.write(_magic() + b"".join(length.to_bytes(4, "little") for length in lengths) + head + codes)
         os.rename(temporary, path)
     except OSError:
-        os.unlink(temporary)
-        return False
-    return True
+        os.unlink(temporary)  # a full disk: the next program tries again
 
 
 def _import_all() -> list[str]:
