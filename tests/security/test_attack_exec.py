@@ -10,6 +10,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from tests.runtime_fixture import ended
 from tests.shim_fixture import CAPABILITIES, Box, box, make_process
 
 from sampan.errors import SampanError
@@ -52,6 +53,8 @@ def test_whatever_of_an_exec_is_killed_the_container_can_end() -> None:
     async def test(made: Box) -> None:
         started = await made.start(["sleep", "1000"])
         shim = parent(started.pid)
+        for pid in children(shim) - {started.pid}:
+            ended(pid)  # the starter: what it hands over must have reached the shim
         stop = threading.Event()
         killer = threading.Thread(target=kill_children, args=(shim, started.pid, stop))
         killer.start()
@@ -74,9 +77,11 @@ def parent(pid: int) -> int:
 
 def kill_children(shim: int, init: int, stop: threading.Event) -> None:
     """SIGKILL for all children of the shim but the container's process 1, as soon as they are seen."""
-    listing = Path(f"/proc/{shim}/task/{shim}/children")
     while not stop.is_set():
-        for pid in listing.read_text().split():
-            if int(pid) != init:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(int(pid), signal.SIGKILL)
+        for pid in children(shim) - {init}:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def children(pid: int) -> set[int]:
+    return {int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
