@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import socket
 import stat
 import tempfile
@@ -12,25 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.runtime_fixture import Dock, dock
+from tests.runtime_fixture import Dock, dock, ended
 
 
 @pytest.fixture
 def boat(tmp_path: Path) -> Iterator[Dock]:
     with dock(tmp_path) as made:
         yield made
-
-
-def ended(pid: int) -> None:
-    """Wait until a process that is not ours has ended."""
-    try:
-        pidfd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    assert poll.poll(30_000), f"process {pid} does not end"
-    os.close(pidfd)
 
 
 def test_from_create_to_delete(boat: Dock) -> None:

@@ -9,8 +9,8 @@ from sampan.errors import InvalidArgument
 from sampan.linux import interpreter
 from sampan.oci import runtime as oci
 from sampan.runtime.command import creating
-from sampan.runtime.command.arguments import BOOL, INTS, LIST, Command, Flag, UsageError
-from sampan.runtime.lifecycle import bundle, execute, foreground
+from sampan.runtime.command.arguments import BOOL, INTS, LIST, Command, Flag
+from sampan.runtime.lifecycle import bundle, documents, execute, foreground
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from sampan.runtime.lifecycle.host_terminal import HostTerminal
     from sampan.runtime.lifecycle.records import Entry
 
-_MAX_FILE = 8 << 20
 _MAX_ID = 2**32 - 2
 
 COMMAND = Command(
@@ -106,7 +105,8 @@ def _close(call: Call, joined: Joined) -> None:
 
 def _options(parsed: Parsed, entry: Entry) -> ExecOptions:
     if parsed.text("process"):
-        process = bundle.decode_process(_read(parsed.text("process")))
+        path = parsed.text("process")
+        process = bundle.decode_process(documents.read(os.open(path, os.O_RDONLY | os.O_CLOEXEC), path))
     else:
         spec = entry.spec()
         assert spec.process is not None
@@ -175,16 +175,3 @@ def cgroups(given: list[str]) -> dict[str, str]:
                 raise InvalidArgument(f"--cgroup was given more than once {what}")
             found[name] = path
     return found
-
-
-def _read(path: str) -> bytes:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    data = b""
-    try:
-        while len(data) <= _MAX_FILE and (more := os.read(fd, 65536)):
-            data += more
-    finally:
-        os.close(fd)
-    if len(data) > _MAX_FILE:
-        raise UsageError(f"{path} is larger than {_MAX_FILE >> 20} MiB")
-    return data

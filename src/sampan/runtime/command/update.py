@@ -9,14 +9,13 @@ from sampan.lean.structs import DecodeError, decode
 from sampan.oci import runtime as oci
 from sampan.runtime.command import quantity
 from sampan.runtime.command.arguments import INT, Command, Flag
-from sampan.runtime.lifecycle import updating
+from sampan.runtime.lifecycle import documents, updating
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sampan.runtime.command.arguments import Parsed
     from sampan.runtime.command.call import Call
 
-_MAX_FILE = 1 << 20
 
 COMMAND = Command(
     "update",
@@ -62,14 +61,7 @@ def run(call: Call) -> int:
 
 def _read(path: str) -> oci.Resources:
     fd = os.dup(0) if path == "-" else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    data = b""
-    try:
-        while len(data) <= _MAX_FILE and (more := os.read(fd, 65536)):
-            data += more
-    finally:
-        os.close(fd)
-    if len(data) > _MAX_FILE:
-        raise InvalidArgument(f"{path} is larger than {_MAX_FILE >> 20} MiB")
+    data = documents.read(fd, path)
     try:
         return _unlimited_swap(decode(data, type=oci.Resources))
     except DecodeError as error:

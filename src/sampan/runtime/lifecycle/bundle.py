@@ -8,6 +8,7 @@ from sampan.errors import InvalidArgument, NotFound, Unsupported
 from sampan.lean.structs import DecodeError, decode
 from sampan.linux import clone
 from sampan.oci import runtime as oci
+from sampan.runtime.lifecycle import documents
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
     _T = TypeVar("_T")
 
-MAX_CONFIG = 8 << 20
 _MAX_ID = 2**32 - 2  # the highest number is "no id" (credentials(7))
 _CLOCKS = ("monotonic", "boottime")
 
@@ -45,18 +45,7 @@ def _read(path: str) -> bytes:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
         raise NotFound(f"JSON specification file {path} not found") from None
-    try:
-        data = b""
-        while len(data) <= MAX_CONFIG and (more := os.read(fd, MAX_CONFIG + 1 - len(data))):
-            data += more
-    except OSError as error:
-        error.filename = path
-        raise
-    finally:
-        os.close(fd)
-    if len(data) > MAX_CONFIG:
-        raise InvalidArgument(f"{path} is larger than {MAX_CONFIG >> 20} MiB")
-    return data
+    return documents.read(fd, path)
 
 
 def decode_spec(data: bytes) -> oci.Spec:
