@@ -96,6 +96,18 @@ def test_a_program_that_cannot_run_is_one_error(boat: Dock, args: list[str], cod
     assert os.listdir(boat.states) == []
 
 
+def test_kill_ends_all_of_a_container_that_shares_its_pids(boat: Dock) -> None:
+    namespaces = boat.config["linux"]["namespaces"]
+    namespaces[:] = [entry for entry in namespaces if entry["type"] != "pid"]
+    boat.config["mounts"] = [mount for mount in boat.config["mounts"] if mount["type"] != "proc"]
+    os.mkfifo(boat.root / "tmp" / "other")
+    pid = boat.launch("sh", "-c", "sleep 1000 & echo $! > /tmp/other; wait")
+    second = int((boat.root / "tmp" / "other").read_text())
+    boat.ok("kill", boat.name, "KILL")
+    ended(pid)
+    ended(second)
+
+
 def test_exec_is_inside(boat: Dock) -> None:
     pid = boat.launch("sleep", "1000")
     done = boat.exec("sh", "-c", "readlink /proc/self/ns/mnt; hostname; exit 7")

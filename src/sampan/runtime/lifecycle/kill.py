@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 def kill(entry: Entry, number: int, everyone: bool = False) -> None:
     """Send signal `number`. `everyone`: to all processes in the container's cgroup, also when process 1 has ended.
+    SIGKILL ends all of them where the pid namespace is not the container's own: there they do not end with process 1.
 
     By pidfd, after a look at the start time: never to another process that got the pid. Raises Conflict when there is
     nobody to send it to ("container not running", as runc says and containerd looks for).
@@ -23,6 +24,15 @@ def kill(entry: Entry, number: int, everyone: bool = False) -> None:
     if everyone:
         _signal_everyone(entry, record, number)
         return
+    _signal_first(record, number)
+    if number == signals.SIGKILL:
+        _thaw(entry, record)
+        group = entry.group(record)
+        if group is not None and _shares_pids(entry):
+            group.kill_all()
+
+
+def _signal_first(record: Record, number: int) -> None:
     try:
         pidfd = status.open_pidfd(record)
     except NotFound:
@@ -33,8 +43,11 @@ def kill(entry: Entry, number: int, everyone: bool = False) -> None:
         raise Conflict("container not running") from None
     finally:
         os.close(pidfd)
-    if number == signals.SIGKILL:
-        _thaw(entry, record)
+
+
+def _shares_pids(entry: Entry) -> bool:
+    linux = entry.spec().linux
+    return linux is not None and not any(it.type == "pid" and not it.path for it in linux.namespaces)
 
 
 def _thaw(entry: Entry, record: Record) -> None:
@@ -47,9 +60,8 @@ def _thaw(entry: Entry, record: Record) -> None:
 def _signal_everyone(entry: Entry, record: Record, number: int) -> None:
     group = entry.group(record)
     if group is None:
-        kill(entry, number)
-        return
-    if number == signals.SIGKILL:
+        _signal_first(record, number)
+    elif number == signals.SIGKILL:
         group.kill_all()
-        return
-    group.signal_all(number)
+    else:
+        group.signal_all(number)
