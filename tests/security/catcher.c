@@ -42,7 +42,9 @@ static int catch_exe(int process, const char *pid) {
         close(fd);
         return 0;
     }
-    ssize_t length = readlinkat(process, "exe", names[count], sizeof names[0] - 1);
+    char own_way[32]; /* by our descriptor: the process may have ended meanwhile */
+    snprintf(own_way, sizeof own_way, "/proc/self/fd/%d", fd);
+    ssize_t length = readlink(own_way, names[count], sizeof names[0] - 1);
     names[count][length > 0 ? length : 0] = 0;
     if (strstr(names[count], "busybox")) { /* the user's program runs */
         close(fd);
