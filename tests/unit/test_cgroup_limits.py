@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sampan.errors import InvalidArgument
+from sampan.linux import mountinfo
 from sampan.linux.cgroup import (
     Host,
     cgroupfs,
@@ -16,7 +17,6 @@ from sampan.linux.cgroup import (
     device_program,
     devices,
     hierarchies,
-    host,
     limits_v1,
     limits_v2,
 )
@@ -52,7 +52,8 @@ def test_a_hybrid_group_leaves_to_v2_what_it_does_alone() -> None:
 
 
 def test_mount_points_are_unescaped() -> None:
-    assert host._unescape(r"/a\040b\134c") == r"/a b\c"
+    line = r"26 20 0:22 / /a\040b\134c rw - cgroup cgroup rw,cpu"
+    assert mountinfo.parse(line).target == r"/a b\c"
 
 
 def test_control_files_are_parsed() -> None:

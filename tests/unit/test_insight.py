@@ -9,7 +9,7 @@ import pytest
 from sampan.insight import ending, promise, slowdown
 from sampan.insight.finding import LIMITED, MISSING, OK, Finding, worst
 from sampan.insight.probe import ProbeFailed, attempt
-from sampan.insight.proc import parse_mount
+from sampan.linux import mountinfo
 from sampan.linux.cgroup import stats
 
 ALL = frozenset(promise.DEFAULT_CAPABILITIES | {"CAP_SYS_ADMIN", "CAP_NET_ADMIN"})
@@ -90,7 +90,8 @@ def test_other_promises() -> None:
 
 
 def test_mountinfo() -> None:
-    mount = parse_mount(r"394 369 0:6 /null /proc/a\040b ro,relatime shared:5 master:1 - devtmpfs dev\134x rw,size=1")
+    line = r"394 369 0:6 /null /proc/a\040b ro,relatime shared:5 master:1 - devtmpfs dev\134x rw,size=1"
+    mount = mountinfo.parse(line)
     assert (mount.id, mount.root, mount.target, mount.source) == (394, "/null", "/proc/a b", "dev\\x")
     assert mount.read_only and mount.propagation == ["shared:5", "master:1"] and mount.kind == "devtmpfs"
 

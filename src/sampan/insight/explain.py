@@ -9,9 +9,10 @@ from typing import Any
 from sampan.errors import NotFound
 from sampan.insight import ending, limits, promise, slowdown
 from sampan.insight.groups import directories
-from sampan.insight.proc import NAMESPACES, Mount, Process, count_namespaces, family
+from sampan.insight.proc import NAMESPACES, Process, count_namespaces, family
 from sampan.linux import capability
 from sampan.linux.cgroup import stats
+from sampan.linux.mountinfo import Mount
 
 KINDS = {
     "pid": "which processes it sees", "mnt": "which mounts it sees", "net": "its devices, addresses, ports",

@@ -3,31 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 from sampan.errors import NotFound
+from sampan.linux import mountinfo
 
 NAMESPACES = ("pid", "mnt", "net", "uts", "ipc", "cgroup", "user", "time")
 READ_LIMIT = 4 << 20
-
-
-@dataclass(frozen=True)
-class Mount:
-    """A line of mountinfo. `options` are the mount's own, `super_options` the file system's; `propagation` is what the
-    optional fields say ("shared:5", "master:1"); `root` is the directory of the file system that is shown."""
-
-    id: int
-    root: str
-    target: str
-    options: list[str]
-    propagation: list[str]
-    kind: str
-    source: str
-    super_options: list[str]
-
-    @property
-    def read_only(self) -> bool:
-        return "ro" in self.options or "ro" in self.super_options
 
 
 class Process:
@@ -89,9 +70,9 @@ class Process:
                 found[name] = path
         return found
 
-    def mounts(self) -> list[Mount]:
+    def mounts(self) -> list[mountinfo.Mount]:
         """Its mounts as it sees them."""
-        return [parse_mount(line) for line in self.read("mountinfo").splitlines()]
+        return [mountinfo.parse(line) for line in self.read("mountinfo").splitlines()]
 
     def descriptors(self) -> dict[int, str]:
         """fd → what it is open on. Raises OSError."""
@@ -102,24 +83,6 @@ class Process:
             except FileNotFoundError:
                 continue
         return found
-
-
-def parse_mount(line: str) -> Mount:
-    """A line of /proc/PID/mountinfo."""
-    before, _, after = line.partition(" - ")
-    fields = before.split(" ")
-    kind, source, super_options = after.split(" ", 2)
-    return Mount(
-        int(fields[0]), unescape(fields[3]), unescape(fields[4]), fields[5].split(","), fields[6:], kind,
-        unescape(source), super_options.split(","),
-    )
-
-
-def unescape(text: str) -> str:
-    """mountinfo writes space, tab, newline and backslash as three octal digits."""
-    for escape, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        text = text.replace(escape, character)
-    return text
 
 
 def all_pids() -> list[int]:

@@ -14,8 +14,9 @@ from sampan.errors import NotFound, SampanError
 from sampan.insight import limits, promise
 from sampan.insight.finding import LIMITED, MISSING, OK, Finding
 from sampan.insight.groups import directories
-from sampan.insight.proc import NAMESPACES, Mount, Process, family
+from sampan.insight.proc import NAMESPACES, Process, family
 from sampan.linux import capability, paths
+from sampan.linux.mountinfo import Mount
 
 SENSITIVE = ("/", "/boot", "/dev", "/etc", "/lib", "/proc", "/root", "/run", "/sys", "/usr", "/var", "/var/run")
 SOCKETS = ("docker.sock", "sampan.sock", "containerd.sock", "podman.sock")

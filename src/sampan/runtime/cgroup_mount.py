@@ -6,7 +6,7 @@ import errno
 import os
 
 from sampan.lean.record import dataclass
-from sampan.linux import mount
+from sampan.linux import mount, mountinfo
 from sampan.runtime import target
 from sampan.runtime.operation import Stage
 from sampan.runtime.options import MountOptions
@@ -145,12 +145,9 @@ def own_groups() -> dict[str, str]:
 def tops() -> dict[str, str]:
     """Mount point of each cgroup mount → the group that is its root (mountinfo, proc(5)); of stacked ones the first."""
     found: dict[str, str] = {}
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        for line in file:
-            before, _, after = line.partition(" - ")
-            if after.startswith("cgroup"):
-                fields = before.split(" ")
-                found.setdefault(fields[4], fields[3])
+    for each in mountinfo.own():
+        if each.kind in ("cgroup", "cgroup2"):
+            found.setdefault(each.target, each.root)
     return found
 
 

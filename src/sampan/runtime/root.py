@@ -6,7 +6,7 @@ import errno
 import os
 
 from sampan.lean.record import dataclass
-from sampan.linux import mount, process
+from sampan.linux import mount, mountinfo, process
 from sampan.runtime.operation import Stage
 
 
@@ -211,40 +211,29 @@ def _refused(error: OSError) -> OSError:
     return OSError(error.errno, reason, "/")
 
 
-def _mount_id(information: int, fd: int) -> str:
+def _mount_id(information: int, fd: int) -> int:
     """`information` is the directory /proc/self/fdinfo."""
     with open(os.open(str(fd), os.O_RDONLY | os.O_CLOEXEC, dir_fd=information), encoding="ascii") as file:
-        return next(line.split()[1] for line in file if line.startswith("mnt_id:"))
+        return next(int(line.split()[1]) for line in file if line.startswith("mnt_id:"))
 
 
-def _revealing(root: str) -> list[tuple[str, str]]:
+def _revealing(root: int) -> list[tuple[int, str]]:
     """Whole procfs and sysfs mounts (mount id, place), but for those of the container, which lie below `root`."""
-    parents: dict[str, str] = {}
-    found = []
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        for line in file:
-            before, _, after = line.partition(" - ")
-            number, parent, _device, top, place = before.split(" ")[:5]
-            parents[number] = parent
-            if top == "/" and after.split(" ", 1)[0] in ("proc", "sysfs"):
-                found.append((number, unescaped(place)))
-    return [(number, place) for number, place in found if not _is_below(number, root, parents)]
+    mounts = mountinfo.own()
+    parents = {each.id: each.parent for each in mounts}
+    return [
+        (each.id, each.target) for each in mounts
+        if each.root == "/" and each.kind in ("proc", "sysfs") and not _is_below(each.id, root, parents)
+    ]
 
 
-def _is_below(number: str, root: str, parents: dict[str, str]) -> bool:
+def _is_below(number: int, root: int, parents: dict[int, int]) -> bool:
     while number != root:
         above = parents.get(number, number)
         if above == number:
             return False
         number = above
     return True
-
-
-def unescaped(place: str) -> str:
-    """mountinfo writes space, tab, newline and backslash as three octal digits."""
-    for escape, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        place = place.replace(escape, character)
-    return place
 
 
 def _hide(top: int, place: str, shared: bool) -> None:

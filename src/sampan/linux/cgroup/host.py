@@ -6,6 +6,7 @@ import os
 
 from sampan.errors import Unsupported
 from sampan.lean.structs import Struct
+from sampan.linux import mountinfo
 from sampan.linux.cgroup import controlfile
 
 V1_CONTROLLERS = ("cpu", "cpuacct", "cpuset", "memory", "pids", "devices", "freezer", "blkio", "hugetlb", "rdma")
@@ -45,16 +46,16 @@ def detect(others: bool = False) -> Host:
     """
     v1: dict[str, str] = {}
     v2 = ""
-    for mount_point, kind, options in _cgroup_mounts():
-        if kind == "cgroup2":
-            v2 = v2 or mount_point
-        else:
+    for mount in mountinfo.own():
+        if mount.kind == "cgroup2":
+            v2 = v2 or mount.target
+        elif mount.kind == "cgroup":
             for controller in V1_CONTROLLERS:
-                if controller in options:
-                    v1.setdefault(controller, mount_point)
-            for option in options if others else ():
+                if controller in mount.super_options:
+                    v1.setdefault(controller, mount.target)
+            for option in mount.super_options if others else ():
                 if option in V1_OTHERS or option.startswith("name="):
-                    v1.setdefault(option, mount_point)
+                    v1.setdefault(option, mount.target)
     if not v1 and not v2:
         raise Unsupported("no cgroup file system is mounted: mount cgroup2 on /sys/fs/cgroup")
     available: list[str] = []
@@ -69,22 +70,3 @@ def kernel_release() -> tuple[int, int]:
     """The running kernel's version: (6, 18)."""
     major, minor = os.uname().release.split(".")[:2]
     return int(major), int("".join(c for c in minor if c.isdigit()) or "0")
-
-
-def _cgroup_mounts() -> list[tuple[str, str, list[str]]]:
-    """(mount point, "cgroup" or "cgroup2", super options) of each cgroup mount, in mount order."""
-    found = []
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        for line in file:
-            before, _, after = line.partition(" - ")
-            kind, _source, options = after.split(" ", 2)
-            if kind in ("cgroup", "cgroup2"):
-                found.append((_unescape(before.split(" ")[4]), kind, options.strip().split(",")))
-    return found
-
-
-def _unescape(text: str) -> str:
-    """mountinfo writes space, tab, newline and backslash as three octal digits."""
-    for escape, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        text = text.replace(escape, character)
-    return text

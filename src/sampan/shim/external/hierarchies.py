@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
+from sampan.linux import mountinfo
 from sampan.linux.cgroup.cgroupfs import check_path
 
 _EXPECTED = (errno.ENOENT, errno.EBUSY, errno.ENOTEMPTY, errno.EROFS)
@@ -22,10 +23,4 @@ def remove_empty(path: str) -> None:
 
 
 def _mount_points() -> list[str]:
-    """proc(5), mountinfo: field 5, where the type after " - " is cgroup or cgroup2."""
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        lines = [line.partition(" - ") for line in file]
-    return [
-        before.split(" ")[4].replace("\\040", " ") for before, _, after in lines
-        if after.split(" ", 1)[0] in ("cgroup", "cgroup2")
-    ]
+    return [mount.target for mount in mountinfo.own() if mount.kind in ("cgroup", "cgroup2")]
