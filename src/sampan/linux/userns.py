@@ -10,6 +10,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sampan.oci.runtime import IDMapping
+
 Mapping = tuple[int, int, int]  # first id inside, first id on the host, how many
 
 
@@ -26,8 +28,8 @@ def create(uid_map: Sequence[Mapping], gid_map: Sequence[Mapping]) -> int:
             os.read(go_read, 1)
             os._exit(0)
         try:
-            _write_map(pid, "uid_map", uid_map)
-            _write_map(pid, "gid_map", gid_map)
+            write_map(pid, "uid_map", uid_map)
+            write_map(pid, "gid_map", gid_map)
             return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
         finally:
             signals.pidfd_send_signal(pidfd, signals.SIGKILL)
@@ -38,11 +40,25 @@ def create(uid_map: Sequence[Mapping], gid_map: Sequence[Mapping]) -> int:
         os.close(go_write)
 
 
-def _write_map(pid: int, name: str, entries: Sequence[Mapping]) -> None:
-    path = f"/proc/{pid}/{name}"
+def of_spec(entries: Sequence[IDMapping]) -> list[Mapping]:
+    """The mappings as the OCI spec writes them."""
+    return [(entry.container_id, entry.host_id, entry.size) for entry in entries]
+
+
+def write_map(pid: int, name: str, entries: Sequence[Mapping]) -> None:
+    """Map the ids of a new user namespace, once; `name` is "uid_map" or "gid_map". Raises OSError with the file."""
+    _write(f"/proc/{pid}/{name}", "".join(f"{inside} {outside} {size}\n" for inside, outside, size in entries))
+
+
+def deny_setgroups(pid: int) -> None:
+    """The price of mapping a group without privileges (CVE-2014-8989): nobody inside can ever change groups."""
+    _write(f"/proc/{pid}/setgroups", "deny")
+
+
+def _write(path: str, text: str) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
-        os.write(fd, "".join(f"{inside} {outside} {size}\n" for inside, outside, size in entries).encode())
+        os.write(fd, text.encode())
     except OSError as error:
         error.filename = path
         raise
@@ -50,7 +66,12 @@ def _write_map(pid: int, name: str, entries: Sequence[Mapping]) -> None:
         os.close(fd)
 
 
-def read_map(pid: int, name: str) -> list[Mapping]:
+def is_initial() -> bool:
+    """Whether this process is in the host's own user namespace, the only one that maps every id to itself."""
+    return read_map("self", "uid_map") == [(0, 0, 2**32 - 1)]
+
+
+def read_map(pid: int | str, name: str) -> list[Mapping]:
     """The mappings of a process's user namespace; `name` is "uid_map" or "gid_map"."""
     with open(f"/proc/{pid}/{name}", encoding="ascii") as file:
         return [tuple(int(word) for word in line.split()) for line in file]  # type: ignore[misc]

@@ -8,9 +8,8 @@ from sampan.errors import Internal, NotFound, StartFailed, from_message
 from sampan.jobs import channel as wire
 from sampan.lean import structs
 from sampan.lean.record import dataclass
-from sampan.linux import clone, userns
+from sampan.linux import clone
 from sampan.linux.cgroup import Group
-from sampan.oci import runtime as oci
 from sampan.runtime import newborn, plan
 from sampan.runtime.init import Stdio
 from sampan.runtime.newborn import Newborn, Work
@@ -114,13 +113,6 @@ def is_usual(work: Work, joined: Iterable[str]) -> bool:
 
 def _kinds(flags: int) -> str:
     return ", ".join(kind for kind, (flag, _) in clone.NAMESPACES.items() if flags & flag) or "no"
-
-
-def id_maps(linux: oci.Linux) -> tuple[list[userns.Mapping], list[userns.Mapping]]:
-    """(uid, gid) mappings of a spec's user namespace."""
-    uids = [(entry.container_id, entry.host_id, entry.size) for entry in linux.uid_mappings]
-    gids = [(entry.container_id, entry.host_id, entry.size) for entry in linux.gid_mappings]
-    return uids, gids
 
 
 def close(fds: Iterable[int]) -> None:

@@ -93,7 +93,7 @@ def _map(fd: int, entry: oci.Mount, parsed: MountOptions, linux: oci.Linux, user
     namespace, ours = user_namespace, False
     if entry.uid_mappings or namespace < 0:
         uids, gids = entry.uid_mappings or linux.uid_mappings, entry.gid_mappings or linux.gid_mappings
-        namespace, ours = userns.create(_mappings(uids), _mappings(gids)), True
+        namespace, ours = userns.create(userns.of_spec(uids), userns.of_spec(gids)), True
     try:
         mount.set_attributes(fd, mount.ATTR_IDMAP, recursive=parsed.id_map == "ridmap", userns_fd=namespace)
     except OSError as error:
@@ -101,10 +101,6 @@ def _map(fd: int, entry: oci.Mount, parsed: MountOptions, linux: oci.Linux, user
     finally:
         if ours:
             os.close(namespace)
-
-
-def _mappings(entries: list[oci.IDMapping]) -> list[userns.Mapping]:
-    return [(entry.container_id, entry.host_id, entry.size) for entry in entries]
 
 
 def _refused(error: OSError, where: str, source: str) -> SampanError | OSError:

@@ -14,7 +14,7 @@ from sampan.errors import InvalidArgument, StartFailed
 from sampan.jobs import channel as wire
 from sampan.lean import structs
 from sampan.lean.record import dataclass
-from sampan.linux import clone, process, signals
+from sampan.linux import clone, process, signals, userns
 from sampan.linux.cgroup import Group, Host
 from sampan.oci import runtime as oci
 from sampan.runtime import identity, init, plan
@@ -144,7 +144,7 @@ def _begin(sync: socket.socket, message: dict[str, Any], fds: list[int]) -> None
     setup = init.ProcessSetup(
         spec.process, sets, identity.last_cap(), identity.read_filter(work.seccomp), (stdio[0], stdio[1], stdio[2]),
         what.console, work.with_init, joined.get("user", -1),
-        [(entry.container_id, entry.host_id, entry.size) for entry in spec.linux.uid_mappings], make_cwd=True,
+        userns.of_spec(spec.linux.uid_mappings), make_cwd=True,
     )
     recorder.done("Plan", f"{len(what.inside)} operations from the spec")
     report.warnings += warnings

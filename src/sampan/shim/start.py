@@ -121,7 +121,9 @@ class _Start:
         work = msgspec.json.decode(self._work, type=Work)
         if _wants_user_namespace(work.spec):
             assert work.spec.linux is not None
-            joined["user"] = userns.create(*container.id_maps(work.spec.linux))
+            joined["user"] = userns.create(
+                userns.of_spec(work.spec.linux.uid_mappings), userns.of_spec(work.spec.linux.gid_mappings)
+            )
         return container.start(work, joined, self._pipes.child, born_as=clone.PARENT)
 
     def near(self, running: container.Running) -> list[int]:

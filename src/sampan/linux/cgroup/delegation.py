@@ -10,6 +10,7 @@ import errno
 import os
 
 from sampan.errors import Forbidden
+from sampan.linux import userns
 from sampan.linux.cgroup import cgroupfs, controlfile
 from sampan.linux.cgroup.cgroupfs import UNIFIED
 from sampan.linux.cgroup.group import Group
@@ -19,20 +20,13 @@ if TYPE_CHECKING:
     from sampan.linux.cgroup.host import Host
     from sampan.oci.runtime import Resources
 
-_INITIAL_NAMESPACE = "0 0 4294967295"
 _DELEGATED = ("cgroup.procs", "cgroup.subtree_control", "cgroup.threads")
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
-def in_initial_namespace() -> bool:
-    """Whether this process's user namespace is the host's."""
-    with open("/proc/self/uid_map", encoding="ascii") as file:
-        return " ".join(file.read().split()) == _INITIAL_NAMESPACE
-
-
 def is_rootless() -> bool:
     """Whether the caller is not the host's root: an ordinary user, or root of a user namespace."""
-    return os.geteuid() != 0 or not in_initial_namespace()
+    return os.geteuid() != 0 or not userns.is_initial()
 
 
 def own_path(host: Host) -> str:

@@ -20,7 +20,7 @@ from jeepney import (  # type: ignore[import-untyped]
 )
 
 from sampan.errors import Conflict, Forbidden, Internal, InvalidArgument, NotFound, SampanError, Unavailable
-from sampan.linux.cgroup import delegation
+from sampan.linux import userns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ class Manager:
         Inside a user namespace our own idea of it is another, so it is not named there. All lines go in one write, as
         sd-bus itself does it: a message that reaches systemd together with BEGIN waits there for the next one.
         """
-        if delegation.in_initial_namespace():
+        if userns.is_initial():
             ours = b"\0AUTH EXTERNAL " + str(os.geteuid()).encode().hex().encode() + b"\r\nBEGIN\r\n"
         else:
             ours = b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n"

@@ -86,12 +86,6 @@ def hand_over(group: Group, linux: oci.Linux) -> None:
     kinds = {namespace.type for namespace in linux.namespaces}
     if not {"user", "cgroup"} <= kinds:
         return
-    uids, gids = ([(it.container_id, it.host_id, it.size) for it in some] for some in
-                  (linux.uid_mappings, linux.gid_mappings))
+    uids, gids = userns.of_spec(linux.uid_mappings), userns.of_spec(linux.gid_mappings)
     if uids and gids and os.geteuid() == 0:
         delegation.hand_over(group, userns.to_host(uids, 0), userns.to_host(gids, 0))
-
-
-def is_rootless(wish: str) -> bool:
-    """`--rootless`: "true", "false" or "auto": whoever is not root of the first user namespace."""
-    return delegation.is_rootless() if wish == "auto" else wish == "true"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from sampan.errors import Forbidden
-from sampan.lean.record import dataclass
+from sampan.linux import userns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,48 +17,26 @@ _TOOLS = {"uid_map": "newuidmap", "gid_map": "newgidmap"}
 _SEARCH = ("/usr/bin", "/bin", "/usr/local/bin")
 
 
-@dataclass
-class Mapped:
-    """What the kernel agreed to. `setgroups` False: the namespace can never change its groups (user_namespaces(7))."""
-
-    setgroups: bool = True
-
-
-def write(pid: int, uids: Sequence[oci.IDMapping], gids: Sequence[oci.IDMapping]) -> Mapped:
+def write(pid: int, uids: Sequence[oci.IDMapping], gids: Sequence[oci.IDMapping]) -> None:
     """Map the ids of the user namespace that process `pid` was born in. Raises Forbidden with what to do."""
-    mapped = Mapped()
     if not _write(pid, "uid_map", uids):
         _with_tool(pid, "uid_map", uids)
     if _write(pid, "gid_map", gids):
-        return mapped
+        return
     if len(gids) == 1 and gids[0].size == 1 and gids[0].host_id == os.getegid():
-        _put(f"/proc/{pid}/setgroups", "deny")  # the price of mapping a group without privileges (CVE-2014-8989)
-        mapped.setgroups = False
+        userns.deny_setgroups(pid)
         if _write(pid, "gid_map", gids):
-            return mapped
+            return
     _with_tool(pid, "gid_map", gids)
-    return mapped
 
 
 def _write(pid: int, name: str, entries: Sequence[oci.IDMapping]) -> bool:
     """False when this process is not allowed to write that mapping."""
-    text = "".join(f"{entry.container_id} {entry.host_id} {entry.size}\n" for entry in entries)
     try:
-        _put(f"/proc/{pid}/{name}", text)
+        userns.write_map(pid, name, userns.of_spec(entries))
     except PermissionError:
         return False
     return True
-
-
-def _put(path: str, text: str) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, text.encode())
-    except OSError as error:
-        error.filename = path
-        raise
-    finally:
-        os.close(fd)
 
 
 def _with_tool(pid: int, name: str, entries: Sequence[oci.IDMapping]) -> None:
@@ -74,7 +52,6 @@ def _with_tool(pid: int, name: str, entries: Sequence[oci.IDMapping]) -> None:
         )
     reading, writing = os.pipe2(os.O_CLOEXEC)
     try:
-        # "file actions": what the tool says goes into the pipe
         child = os.posix_spawn(
             program, [tool, str(pid), *ids], {"PATH": "/usr/bin:/bin"}, file_actions=[(os.POSIX_SPAWN_DUP2, writing, 2)]
         )
