@@ -12,7 +12,8 @@ from tests.cgroup_fixture import spawn, started
 
 from sampan.errors import Forbidden, InvalidArgument
 from sampan.linux.cgroup import Group, Host, controlfile, delegation
-from sampan.oci.runtime import DeviceCgroup, Memory, Pids, Resources
+from sampan.oci.runtime import DeviceCgroup, Memory, Network, Pids, Resources
+from sampan.runtime.lifecycle import cgroups
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
 
@@ -70,7 +71,7 @@ def test_what_is_handed_over_is_the_users(group: Group, host: Host) -> None:
         made = Group.create(host, f"{group.path}/a")
         made.add(os.getpid())
         assert delegation.own_path(host) == f"/{made.path}"
-        beside = delegation.create(host, "", "container", None)
+        beside = cgroups.create(host, "", "container", None)
         assert beside is not None and beside.path == f"{group.path}/container"
         made.add(os.getpid())
         beside.remove()
@@ -111,12 +112,12 @@ def test_without_a_delegation_there_is_no_group_or_a_clear_no(host: Host) -> Non
 
     def ask() -> None:
         assert not delegation.may_create(host, "sampan-test-none")
-        assert delegation.create(host, "", "container", None) is None
-        assert delegation.create(host, "", "container", Resources(devices=limits.devices)) is None
+        assert cgroups.create(host, "", "container", None) is None
+        assert cgroups.create(host, "", "container", Resources(devices=limits.devices)) is None
         with pytest.raises(Forbidden, match="limits need a cgroup"):
-            delegation.create(host, "", "container", limits)
+            cgroups.create(host, "", "container", limits)
         with pytest.raises(Forbidden, match="no permission to make cgroup /sampan-test-none"):
-            delegation.create(host, "/sampan-test-none", "container", None)
+            cgroups.create(host, "/sampan-test-none", "container", None)
 
     as_nobody(None, ask)
     assert not os.path.exists(f"{host.v2}/sampan-test-none")
@@ -137,14 +138,15 @@ def test_v1_is_not_delegated() -> None:
 def test_root_makes_what_it_wants(host: Host) -> None:
     assert not delegation.is_rootless()
     assert delegation.may_create(host, "sampan-test-a/b")
-    group = delegation.create(host, f"/sampan-test-{os.getpid()}", "x", Resources(pids=Pids(limit=0)))
+    group = cgroups.create(host, f"/sampan-test-{os.getpid()}", "x", Resources(pids=Pids(limit=0)))
     assert group is not None
     group.remove()
     with pytest.raises(InvalidArgument, match="invalid cgroup path"):
-        delegation.create(host, "/../x", "x", None)
+        cgroups.create(host, "/../x", "x", None)
 
 
 def test_limits_are_told_from_none() -> None:
-    assert not delegation.has_limits(Resources(devices=[DeviceCgroup(allow=False)], pids=Pids(limit=0)))
-    assert delegation.has_limits(Resources(pids=Pids(limit=5)))
-    assert delegation.has_limits(Resources(unified={"memory.high": "1"}))
+    assert not cgroups.has_limits(Resources(devices=[DeviceCgroup(allow=False)], pids=Pids(limit=0)))
+    assert cgroups.has_limits(Resources(pids=Pids(limit=5)))
+    assert cgroups.has_limits(Resources(unified={"memory.high": "1"}))
+    assert cgroups.has_limits(Resources(network=Network(class_id=1)))

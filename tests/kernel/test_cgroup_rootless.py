@@ -43,11 +43,12 @@ with subprocess.Popen(["sleep", "1000"]) as child:
 
 DELEGATED = """
 import os, subprocess
-from sampan.linux.cgroup import delegation, detect, stats
+from sampan.linux.cgroup import detect, stats
 from sampan.oci.runtime import Memory, Pids, Resources
+from sampan.runtime.lifecycle import cgroups
 
 host = detect()
-group = delegation.create(host, "", "sampan-delegated", Resources(pids=Pids(limit=5)))
+group = cgroups.create(host, "", "sampan-delegated", Resources(pids=Pids(limit=5)))
 assert group is not None
 try:
     limits = Resources(memory=Memory(limit=64 << 20), pids=Pids(limit=5))
@@ -65,13 +66,14 @@ finally:
 
 REFUSED = """
 from sampan.errors import Forbidden
-from sampan.linux.cgroup import delegation, detect
+from sampan.linux.cgroup import detect
 from sampan.oci.runtime import Pids, Resources
+from sampan.runtime.lifecycle import cgroups
 
 host = detect()
-assert delegation.create(host, "", "sampan-refused", None) is None
+assert cgroups.create(host, "", "sampan-refused", None) is None
 try:
-    delegation.create(host, "", "sampan-refused", Resources(pids=Pids(limit=5)))
+    cgroups.create(host, "", "sampan-refused", Resources(pids=Pids(limit=5)))
 except Forbidden as error:
     assert "limits need a cgroup" in str(error)
 else:

@@ -9,16 +9,14 @@ from __future__ import annotations
 import errno
 import os
 
-from sampan.errors import Forbidden
 from sampan.linux import userns
 from sampan.linux.cgroup import cgroupfs, controlfile
 from sampan.linux.cgroup.cgroupfs import UNIFIED
-from sampan.linux.cgroup.group import Group
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from sampan.linux.cgroup.group import Group
     from sampan.linux.cgroup.host import Host
-    from sampan.oci.runtime import Resources
 
 _DELEGATED = ("cgroup.procs", "cgroup.subtree_control", "cgroup.threads")
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -70,34 +68,6 @@ def may_create(host: Host, path: str) -> bool:
 
 def _allowed(path: str, mode: int) -> bool:
     return os.access(path, mode, effective_ids=True)
-
-
-def create(host: Host, cgroups_path: str, name: str, resources: Resources | None) -> Group | None:
-    """`Group.create` for a spec's `cgroupsPath`; None where a rootless container has to live without a group.
-
-    That is so when nothing was delegated to this user and nothing needs a group: neither a path nor limits. Raises
-    Forbidden when something does, and as Group.create.
-    """
-    path = resolve(host, cgroups_path, name)
-    if not is_rootless() or may_create(host, path):
-        return Group.create(host, path)
-    where = f"no permission to make cgroup /{path} below {host.v2 or next(iter(host.v1.values()), '/sys/fs/cgroup')}"
-    if cgroups_path:
-        raise Forbidden(where)
-    if resources is not None and has_limits(resources):
-        raise Forbidden(
-            f"limits need a cgroup, and there is {where}: have one delegated "
-            "(systemd-run --user --scope -p Delegate=yes ...), or take the limits out"
-        )
-    return None
-
-
-def has_limits(resources: Resources) -> bool:
-    """Whether anything is asked for that only a group can give; device rules, which every spec has, do not count."""
-    return any((
-        resources.memory, resources.cpu, resources.pids and resources.pids.limit, resources.block_io,
-        resources.hugepage_limits, resources.rdma, resources.unified,
-    ))
 
 
 def hand_over(group: Group, uid: int, gid: int = -1) -> None:

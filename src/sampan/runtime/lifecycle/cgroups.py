@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from sampan.errors import InvalidArgument, Unsupported
+from sampan.errors import Forbidden, InvalidArgument, Unsupported
 from sampan.linux import cgroup, userns
 from sampan.linux.cgroup import Group, Host, cgroupfs, delegation, devices
 from sampan.oci import runtime as oci
@@ -54,7 +54,7 @@ def make(record: Record, linux: oci.Linux) -> tuple[Group | None, list[str]]:
     nothing in the spec needs it. Undone if it fails. Raises Forbidden, and as Group.create, require and apply.
     """
     assert record.host is not None
-    group = delegation.create(record.host, linux.cgroups_path, record.id, linux.resources)
+    group = create(record.host, linux.cgroups_path, record.id, linux.resources)
     if group is None:
         return None, [NO_GROUP]
     try:
@@ -64,6 +64,34 @@ def make(record: Record, linux: oci.Linux) -> tuple[Group | None, list[str]]:
     except BaseException:
         group.remove()
         raise
+
+
+def create(host: Host, cgroups_path: str, name: str, resources: oci.Resources | None) -> Group | None:
+    """`Group.create` for a spec's `cgroupsPath`; None where a rootless container has to live without a group.
+
+    That is so when nothing was delegated to this user and nothing needs a group: neither a path nor limits. Raises
+    Forbidden when something does, and as Group.create.
+    """
+    path = delegation.resolve(host, cgroups_path, name)
+    if not delegation.is_rootless() or delegation.may_create(host, path):
+        return Group.create(host, path)
+    where = f"no permission to make cgroup /{path} below {host.v2 or next(iter(host.v1.values()), '/sys/fs/cgroup')}"
+    if cgroups_path:
+        raise Forbidden(where)
+    if resources is not None and has_limits(resources):
+        raise Forbidden(
+            f"limits need a cgroup, and there is {where}: have one delegated "
+            "(systemd-run --user --scope -p Delegate=yes ...), or take the limits out"
+        )
+    return None
+
+
+def has_limits(resources: oci.Resources) -> bool:
+    """Whether anything is asked for that only a group can give; device rules, which every spec has, do not count."""
+    return any((
+        resources.memory, resources.cpu, resources.pids and resources.pids.limit, resources.block_io,
+        resources.hugepage_limits, resources.rdma, resources.network, resources.unified,
+    ))
 
 
 def make_scope(record: Record, pid: int, linux: oci.Linux) -> Group:
