@@ -86,27 +86,3 @@ def connect(entry: Entry) -> socket.socket:
         sock.close()
         raise
     return sock  # type: ignore[no-any-return]
-
-
-def describe(entry: Entry) -> dict[str, object]:
-    """The state as runc prints it: ociVersion, id, status, pid, bundle, rootfs, created, annotations, owner.
-
-    `pid` is 0 unless there is a process.
-    """
-    try:
-        record = entry.read()
-    except NotFound:
-        status = of(entry)
-        return {
-            "ociVersion": OCI_VERSION, "id": entry.id, "pid": 0, "status": status, "bundle": "", "rootfs": "",
-            "created": "0001-01-01T00:00:00Z", "owner": "",
-        }
-    status = of(entry, record)
-    state: dict[str, object] = {
-        "ociVersion": OCI_VERSION, "id": record.id, "pid": 0 if status == STOPPED else record.pid, "status": status,
-        "bundle": record.bundle, "rootfs": record.rootfs, "created": record.created,
-    }
-    if record.annotations:
-        state["annotations"] = record.annotations
-    state["owner"] = record.owner
-    return state
