@@ -19,6 +19,7 @@ import pytest
 
 from engine_fixture import PATIENCE, Engine
 from engine_fixture import engine as new_engine
+from sampan.linux import process
 
 RUNC = shutil.which("runc", path="/usr/local/sbin:/usr/sbin:/usr/bin")
 RUN = ("run", "--rm", "--runtime", "runc")
@@ -277,13 +278,9 @@ def test_orphans_of_a_host_pid_container_are_reaped(engine: Engine) -> None:
     id = started(engine, "--pid", "host", "busybox", "sh", "-c", script)
     assert engine.docker("exec", id, "sh", "-c", "(sleep 0 &); exit 4", check=False).returncode == 4
     assert engine.docker("exec", id, "true").returncode == 0
-    shim = _parent(engine.state(id)["Pid"])
+    shim = process.stat(engine.state(id)["Pid"]).parent
     children = Path(f"/proc/{shim}/task/{shim}/children").read_text().split()
     assert children == [str(engine.state(id)["Pid"])]
-
-
-def _parent(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 # -- other runtimes than runc
@@ -406,7 +403,7 @@ def test_the_engine_dies(boat: Engine) -> None:
 def test_it_ends_while_no_engine_is_there(boat: Engine) -> None:
     id = started(boat, "busybox", "sh", "-c", "sleep 1000; exit 5")
     pid = boat.state(id)["Pid"]
-    shim = os.pidfd_open(_parent(pid))
+    shim = os.pidfd_open(process.stat(pid).parent)
     boat.kill()
     os.kill(pid, signal.SIGKILL)
     wait_for(shim)
@@ -419,7 +416,7 @@ def test_the_shim_dies(boat: Engine, engine_too: bool) -> None:
     """The container goes with it, in every hierarchy, and the runtime knows nothing of it any more."""
     id = started(boat, "busybox", "sleep", "1000")
     pid = boat.state(id)["Pid"]
-    init, shim = os.pidfd_open(pid), os.pidfd_open(_parent(pid))
+    init, shim = os.pidfd_open(pid), os.pidfd_open(process.stat(pid).parent)
     if engine_too:
         boat.kill()
     signal.pidfd_send_signal(shim, signal.SIGKILL)

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from sampan.errors import InvalidArgument, SampanError, StartFailed, Unavailable
+from sampan.linux import process
 from sampan.linux.cgroup import detect
 from sampan.oci.runtime import CPU, Memory, Resources
 from sampan.shim.external.hierarchies import _mount_points, remove_empty
@@ -147,7 +148,7 @@ def test_the_starter_is_killed(tmp_path: Path) -> None:
             begun = asyncio.create_task(made.start(["sleep", "1000"], runtime=runtime))
             starter = int(await asyncio.to_thread(gate.read_text))
             assert groups(made)
-            shim = os.pidfd_open(_parent(starter))
+            shim = os.pidfd_open(process.stat(starter).parent)
             os.kill(starter, signal.SIGKILL)
             with pytest.raises(SampanError, match="the shim ended before the container had started"):
                 await begun
@@ -155,10 +156,6 @@ def test_the_starter_is_killed(tmp_path: Path) -> None:
             nothing_is_left(made)
 
     asyncio.run(main())
-
-
-def _parent(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 @pytest.mark.parametrize(("text", "words"), [
@@ -207,7 +204,7 @@ def test_mounts_stay_inside(tmp_path: Path) -> None:
             shim = await made.start(["sleep", "1000"], runtime=Runtime(RUNC))
             assert Path("/proc/self/mountinfo").read_text() == before
             assert await made.exec(["true"]) == (0, "")  # from now on it is the shim that serves
-            seen = Path(f"/proc/{_parent(shim.pid)}/mountinfo").read_text()
+            seen = Path(f"/proc/{process.stat(shim.pid).parent}/mountinfo").read_text()
             assert f"{made.directory}/run/rootfs" in seen
             shim.signal(signal.SIGKILL)
             await made.exited()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -290,3 +291,26 @@ def test_procfs_is_told_from_what_only_looks_like_it(tmp_path: Path) -> None:
         with pytest.raises(OSError, match="not the root of a procfs"):
             procfs.verify_root(fd)
         os.close(fd)
+
+
+def test_what_the_kernel_says_of_a_process() -> None:
+    """Its name may look like the end of itself; one that has ended but is not reaped is a zombie of ours."""
+    read_end, write_end = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        process.set_name(") S 1 (x) R 2")
+        os.write(write_end, b"1")
+        signal.pause()
+        os._exit(0)
+    os.read(read_end, 1)
+    pidfd = os.pidfd_open(pid)
+    running = process.stat(pid)
+    assert running.parent == os.getpid() and running.start_time >= process.stat(os.getpid()).start_time
+    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOWAIT)
+    assert process.stat(pid) == process.Stat("Z", os.getpid(), running.start_time)
+    os.waitpid(pid, 0)
+    for fd in (pidfd, read_end, write_end):
+        os.close(fd)
+    with pytest.raises((FileNotFoundError, ProcessLookupError)):
+        process.stat(pid)

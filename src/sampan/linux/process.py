@@ -8,6 +8,7 @@ import os
 import struct
 
 from sampan.lean import ctypes
+from sampan.lean.record import dataclass
 from sampan.linux import libc
 
 PR_SET_PDEATHSIG = 1
@@ -123,6 +124,28 @@ def children() -> set[int]:
             return {int(pid) for pid in file.read().split()}
     except FileNotFoundError:
         return set()
+
+
+@dataclass(frozen=True)
+class Stat:
+    """Of /proc/PID/stat (proc_pid_stat(5)): fields 3, 4 and 22. `start_time` is in clock ticks since boot: with the pid
+    it names one process, which no other one ever was or will be.
+    """
+
+    state: str
+    parent: int
+    start_time: int
+
+
+def stat(pid: int) -> Stat:
+    """Raises FileNotFoundError or ProcessLookupError when there is no such process."""
+    fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        text = os.read(fd, 4096).decode("ascii", "replace")
+    finally:
+        os.close(fd)
+    fields = text.rpartition(")")[2].split()  # the name before it may hold anything, spaces and parentheses too
+    return Stat(fields[0], int(fields[1]), int(fields[19]))
 
 
 def open_pidfd(pid: int) -> int:

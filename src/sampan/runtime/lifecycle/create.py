@@ -28,7 +28,7 @@ from sampan.errors import Internal, InvalidArgument, from_message
 from sampan.jobs import channel as wire
 from sampan.lean.record import dataclass, field
 from sampan.lean.structs import decode, encode
-from sampan.linux import clone, interpreter
+from sampan.linux import clone, interpreter, process
 from sampan.oci import runtime as oci
 from sampan.runtime import attributes, init, mount_sources, newborn, plan
 from sampan.runtime.lifecycle import birth, bundle, cgroups, console, filters, hooks, idmaps, stage, status
@@ -136,7 +136,7 @@ class _Creation:
         self.record = Record(
             id=entry.id, bundle=os.path.abspath(options.bundle), rootfs=spec.root.path, created=_now(),
             owner=_owner(), systemd=options.systemd,
-            annotations=spec.annotations, creator=os.getpid(), creator_start_time=status.process_state(os.getpid())[1],
+            annotations=spec.annotations, creator=os.getpid(), creator_start_time=process.stat(os.getpid()).start_time,
         )
 
     def run(self) -> Created:
@@ -168,7 +168,7 @@ class _Creation:
         if self.group is None:
             self.record.host = None
         self.record.cgroups = self.group.paths() if self.group is not None else {}
-        self.record.pid, self.record.start_time = born.pid, status.process_state(born.pid)[1]
+        self.record.pid, self.record.start_time = born.pid, process.stat(born.pid).start_time
         self._hand_out_console()
         self.entry.write(self.record)
         if self.options.pid_file:

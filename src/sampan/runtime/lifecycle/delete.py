@@ -59,7 +59,7 @@ def _end_creator(entry: Entry) -> None:
     except ProcessLookupError:
         return
     try:
-        if status.process_state(record.creator)[1] == record.creator_start_time:
+        if process.stat(record.creator).start_time == record.creator_start_time:
             signals.pidfd_send_signal(pidfd, signals.SIGKILL)
     except (ProcessLookupError, FileNotFoundError):
         pass  # it has just ended

@@ -38,21 +38,10 @@ def of(entry: Entry, record: Record | None = None) -> str:
 def is_alive(record: Record) -> bool:
     """Whether its process 1 runs: the very one, not another that got its pid, and not only its exit status."""
     try:
-        state, start_time = process_state(record.pid)
+        found = process.stat(record.pid)
     except (FileNotFoundError, ProcessLookupError):
         return False
-    return start_time == record.start_time and state not in "ZX"
-
-
-def process_state(pid: int) -> tuple[str, int]:
-    """(state letter, start time in clock ticks since boot): proc(5), /proc/PID/stat, fields 3 and 22."""
-    fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        text = os.read(fd, 4096).decode("ascii", "replace")
-    finally:
-        os.close(fd)
-    fields = text.rpartition(")")[2].split()  # the name before it may hold anything, spaces and parentheses too
-    return fields[0], int(fields[19])
+    return found.start_time == record.start_time and found.state not in "ZX"
 
 
 def open_pidfd(record: Record) -> int:

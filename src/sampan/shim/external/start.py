@@ -25,6 +25,7 @@ import msgspec
 from sampan.errors import Internal, NotFound, SampanError, StartFailed
 from sampan.jobs import channel as wire
 from sampan.jobs.forkserver import Channel
+from sampan.linux import process
 from sampan.linux.cgroup import Group
 from sampan.runtime.newborn import Work
 from sampan.runtime.operation import Recorder, Report
@@ -181,16 +182,14 @@ def find_child(directory: int, pid_file: str, parent: int) -> tuple[int, int]:
         pidfd = os.pidfd_open(pid)
     except (OSError, ValueError) as error:
         raise StartFailed(f"the OCI runtime did not say which process it made: {error}") from error
-    if _parent(pid) != parent:
+    if not _is_child(pid, parent):
         os.close(pidfd)
         raise StartFailed(f"the OCI runtime's process {pid} is not its own child: its end could not be heard of")
     return pid, pidfd
 
 
-def _parent(pid: int) -> int:
-    """Field 4 of /proc/PID/stat; -1 when there is none."""
+def _is_child(pid: int, parent: int) -> bool:
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return int(file.read().rpartition(b")")[2].split()[1])
-    except FileNotFoundError:
-        return -1
+        return process.stat(pid).parent == parent
+    except (FileNotFoundError, ProcessLookupError):
+        return False
