@@ -14,12 +14,10 @@ from __future__ import annotations
 import errno
 import os
 import select
-import struct
 
 from sampan.errors import Internal
-from sampan.lean import ctypes
 from sampan.lean.record import dataclass, field
-from sampan.linux import libc, process, signals
+from sampan.linux import process, signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,8 +25,6 @@ if TYPE_CHECKING:
 
     from sampan.runtime.lifecycle.host_terminal import HostTerminal
 
-_SIGNALFD_INFO = 128  # struct signalfd_siginfo; its first member is the signal's number (signalfd(2))
-_SFD_CLOEXEC, _SFD_NONBLOCK = os.O_CLOEXEC, os.O_NONBLOCK
 _NOT_PASSED_ON = (signals.SIGCHLD, signals.SIGWINCH, signals.SIGPIPE, signals.numbers()["SIGURG"])
 _CHUNK = 4096  # PIPE_BUF: what poll(2) promises a pipe takes without blocking
 _LAST_CHUNKS = 512  # reads and writes: more than a pipe or a pty can hold
@@ -43,13 +39,7 @@ class Signals:
 
     def __init__(self) -> None:
         self._before = signals.pthread_sigmask(signals.SIG_SETMASK, signals.valid_signals())
-        mask = bytearray(128)
-        for number in signals.valid_signals():
-            mask[(number - 1) // 8] |= 1 << (number - 1) % 8
-        buffer = (ctypes.c_char * 128).from_buffer(mask)
-        self.fd: int = libc.lib.signalfd(ctypes.c_int(-1), buffer, ctypes.c_int(_SFD_CLOEXEC | _SFD_NONBLOCK))
-        if self.fd < 0:
-            raise libc.error("signalfd")
+        self.fd = signals.signalfd(signals.valid_signals())
 
     def __enter__(self) -> Signals:
         return self
@@ -62,11 +52,7 @@ class Signals:
 
     def take(self) -> list[int]:
         """The signals that have come, in the kernel's order."""
-        try:
-            data = os.read(self.fd, _SIGNALFD_INFO * 64)
-        except BlockingIOError:
-            return []
-        return [struct.unpack_from("I", data, at)[0] for at in range(0, len(data), _SIGNALFD_INFO)]
+        return signals.take(self.fd)
 
 
 @dataclass
