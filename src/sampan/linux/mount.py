@@ -12,6 +12,10 @@ import os
 from sampan.lean import ctypes
 from sampan.linux import libc
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 MS_REC = 0x4000
 MS_UNBINDABLE = 1 << 17
 MS_PRIVATE = 1 << 18
@@ -200,6 +204,15 @@ def set_attributes(
         libc.NR_MOUNT_SETATTR, ctypes.c_int(mount_fd), b"", ctypes.c_uint(flags),
         ctypes.byref(attr), ctypes.c_size_t(ctypes.sizeof(attr)),
     )
+
+
+def propagate(mount_fd: int, kinds: Iterable[int]) -> None:
+    """Set MS_PRIVATE, MS_SLAVE, …, each perhaps with MS_REC, one after the other: slave and shared may both be wanted.
+
+    To be called once the mount is attached, so that it is not a question whether the kernel lets us do so before.
+    """
+    for flags in kinds:
+        set_attributes(mount_fd, propagation=flags & ~MS_REC, recursive=bool(flags & MS_REC))
 
 
 def attach(mount_fd: int, target_fd: int) -> None:

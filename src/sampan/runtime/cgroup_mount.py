@@ -59,7 +59,7 @@ class MountCgroups:
                 raise
             fd = self._bind_host()
         mount.attach(fd, place)
-        self._propagate(fd)
+        mount.propagate(fd, self.options.propagation)
         os.close(fd)
 
     def _bind_host(self) -> int:
@@ -88,7 +88,7 @@ class MountCgroups:
                         os.symlink(each.name, alias, dir_fd=top)
                 os.mkdir(each.name, 0o755, dir_fd=top)
             mount.attach(top, place)
-            self._propagate(top)
+            mount.propagate(top, self.options.propagation)
             if self.own:
                 self._mount_own(top)
             else:
@@ -128,12 +128,8 @@ class MountCgroups:
         place = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=top)
         mount.attach(fd, place)
         os.close(place)
-        self._propagate(fd)
+        mount.propagate(fd, self.options.propagation)
         os.close(fd)
-
-    def _propagate(self, fd: int) -> None:
-        for flags in self.options.propagation:
-            mount.set_attributes(fd, propagation=flags & ~mount.MS_REC, recursive=bool(flags & mount.MS_REC))
 
 
 def own_groups() -> dict[str, str]:

@@ -48,7 +48,7 @@ class MountFilesystem:
             mount.attach(fd, place)
         finally:
             os.close(place)
-        _propagate(fd, self.options)
+        mount.propagate(fd, self.options.propagation)
         self._keep(stage, fd)
 
     def _make(self, covered: int) -> int:
@@ -136,7 +136,7 @@ class BindMount:
                 os.close(place)
             if self.prepared >= 0 and stage.private:
                 mount.set_attributes(fd, propagation=mount.MS_PRIVATE, recursive=True)
-            _propagate(fd, self.options)
+            mount.propagate(fd, self.options.propagation)
             if procfs and self.destination == "/proc":
                 stage.proc, keep = fd, True
         finally:
@@ -179,7 +179,7 @@ class Remount:
             _set_attributes(place, options.set, options.clear, False)
             if options.recursive_set or options.recursive_clear:
                 _set_attributes(place, options.recursive_set, options.recursive_clear, True)
-            _propagate(place, options)
+            mount.propagate(place, options.propagation)
         except OSError as error:
             if error.errno == errno.EINVAL and error.filename is None:
                 raise OSError(errno.EINVAL, "is not a mount point", self.destination) from error
@@ -216,9 +216,3 @@ def _set_attributes(fd: int, set_: int, clear: int, recursive: bool) -> None:
     except PermissionError as error:
         reason = "options of its source are locked by another user namespace: nosuid, nodev, noexec, ro, atime stay"
         raise OSError(error.errno, reason) from error
-
-
-def _propagate(fd: int, options: MountOptions) -> None:
-    """Once attached, so that it is not a question whether the kernel lets us do so before."""
-    for flags in options.propagation:
-        mount.set_attributes(fd, propagation=flags & ~mount.MS_REC, recursive=bool(flags & mount.MS_REC))

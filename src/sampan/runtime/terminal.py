@@ -9,14 +9,13 @@ import stat
 import struct
 
 from sampan.lean.record import dataclass
-from sampan.linux import mount, paths, procfs
+from sampan.linux import mount, paths, process, procfs
 from sampan.runtime import target
 from sampan.runtime.operation import Stage
 
 _TIOCGPTPEER = 0x5441
 _TIOCSPTLCK = 0x40045431
 _TIOCGPTN = 0x80045430
-_TIOCSWINSZ = 0x5414
 _DEVPTS_MAGIC = 0x1CD1
 
 
@@ -40,7 +39,7 @@ class OpenConsole:
         self.master, self.peer = open_pty(devpts)
         number = struct.unpack("i", fcntl.ioctl(self.master, _TIOCGPTN, bytes(4)))[0]
         if self.height or self.width:
-            fcntl.ioctl(self.master, _TIOCSWINSZ, struct.pack("HHHH", self.height, self.width, 0, 0))
+            process.set_window_size(self.master, self.height, self.width)
         dev = target.open_directory(stage.root, "/dev")
         try:
             place = _console(dev)
