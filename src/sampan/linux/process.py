@@ -159,3 +159,19 @@ def open_pidfd(pid: int) -> int:
         if error.errno == errno.EINVAL and pid > 0:
             raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)) from error
         raise
+
+
+def take_descriptor(pidfd: int, number: int) -> int:
+    """pidfd_getfd(2): a copy of descriptor `number` of another process, close-on-exec; the caller closes it.
+
+    Raises OSError: EPERM unless we may trace the process, EBADF when it has no such descriptor.
+    """
+    return libc.syscall(libc.NR_PIDFD_GETFD, ctypes.c_int(pidfd), ctypes.c_int(number), ctypes.c_uint(0))
+
+
+def next_descriptor() -> int:
+    """The number that the next descriptor of this process gets: the lowest that is free (open(2))."""
+    read_end, write_end = os.pipe2(os.O_CLOEXEC)
+    os.close(read_end)
+    os.close(write_end)
+    return min(read_end, write_end)

@@ -14,10 +14,12 @@ import struct
 from sampan.errors import InvalidArgument, Unsupported
 from sampan.lean import ctypes
 from sampan.lean.record import dataclass
-from sampan.linux import libc
+from sampan.linux import libc, process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sampan.oci.runtime import Seccomp
 
 FLAGS = {
@@ -38,7 +40,12 @@ SECCOMP_MODE_FILTER = 2
 NOTIFY = "SCMP_ACT_NOTIFY"
 _PROGRAM = struct.Struct("=H6xQ")  # struct sock_fprog: how many, where
 
+_SOL_SOCKET, _SCM_RIGHTS = 1, 1
+
 _prctl = libc.lib.prctl
+_write, _sendmsg, _read = libc.lib.write, libc.lib.sendmsg, libc.lib.read
+for _function in (_write, _sendmsg, _read):
+    _function.restype = ctypes.c_ssize_t
 
 
 @dataclass(frozen=True)
@@ -92,6 +99,30 @@ def load(bpf: bytes, flags: int = 0) -> int:
     if _prctl(ctypes.c_int(PR_SET_SECCOMP), mode, program, zero, zero) != 0:  # before Linux 3.17
         raise libc.error("prctl PR_SET_SECCOMP")
     return 0
+
+
+def load_and_tell(bpf: bytes, flags: int, sock: int, message: Callable[[int], bytes], with_rights: bool) -> int:
+    """`load` with FLAG_NEW_LISTENER; tell of the listener before any other call is made, since nobody answers it until
+    somebody has it; return it when an answer has come. -1 when the other end was closed instead.
+
+    `message(N)` is what is sent on the SEQPACKET socket `sock` for the listener N: made before, as all structures are
+    (struct iovec, cmsghdr, msghdr). `with_rights`: with the descriptor, by sendmsg(2); otherwise by write(2), without
+    it. Single-threaded callers only: another thread could take the number. Raises OSError.
+    """
+    number = process.next_descriptor()
+    data = message(number)
+    text, to, answer = ctypes.create_string_buffer(data), ctypes.c_int(sock), ctypes.create_string_buffer(64)
+    size, zero = ctypes.c_size_t(len(data)), ctypes.c_int(0)
+    vector = ctypes.create_string_buffer(struct.pack("=QQ", ctypes.addressof(text), len(data)), 16)
+    rights = ctypes.create_string_buffer(struct.pack("=Qiii4x", 20, _SOL_SOCKET, _SCM_RIGHTS, number), 24)
+    header = ctypes.create_string_buffer(
+        struct.pack("=Q8xQQQQ8x", 0, ctypes.addressof(vector), 1, ctypes.addressof(rights), 24), 56
+    )
+    listener = load(bpf, flags)
+    told = _sendmsg(to, header, zero) if with_rights else _write(to, text, size)
+    if listener != number or told < 0:
+        raise OSError(errno.EPROTO, f"the seccomp listener could not be announced (descriptor {listener})")
+    return listener if _read(to, answer, ctypes.c_size_t(len(answer))) > 0 else -1
 
 
 def notifies(policy: Seccomp) -> bool:

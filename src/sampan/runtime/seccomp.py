@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import struct
 
 from sampan.errors import InvalidArgument
-from sampan.lean import ctypes
 from sampan.lean.record import dataclass
 from sampan.lean.structs import encode
-from sampan.linux import libc, seccomp
+from sampan.linux import seccomp
 from sampan.runtime.operation import Stage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sampan.oci import runtime as oci
-
-_SOL_SOCKET, _SCM_RIGHTS = 1, 1
-_write, _sendmsg, _read = libc.lib.write, libc.lib.sendmsg, libc.lib.read
-for _function in (_write, _sendmsg, _read):
-    _function.restype = ctypes.c_ssize_t
 
 
 @dataclass(frozen=True)
@@ -59,33 +51,12 @@ def _asks_about(policy: oci.Seccomp, call: str) -> bool:
 def _load_and_hand_over(bpf: bytes, flags: int, sync: int, with_rights: bool) -> None:
     """Load a filter with FLAG_NEW_LISTENER, return when the runtime says that it has gone on.
 
-    Raises OSError; the end of the socket ends the process, since whoever started it is gone. The structures are made
-    before, of plain bytes: struct iovec, cmsghdr, msghdr.
+    Raises OSError; the end of the socket ends the process, since whoever started it is gone.
     """
-    number = _next_descriptor()
-    data = encode({"seccomp": number})
-    text, to, answer = ctypes.create_string_buffer(data), ctypes.c_int(sync), ctypes.create_string_buffer(64)
-    size, zero = ctypes.c_size_t(len(data)), ctypes.c_int(0)
-    vector = ctypes.create_string_buffer(struct.pack("=QQ", ctypes.addressof(text), len(data)), 16)
-    rights = ctypes.create_string_buffer(struct.pack("=Qiii4x", 20, _SOL_SOCKET, _SCM_RIGHTS, number), 24)
-    message = ctypes.create_string_buffer(
-        struct.pack("=Q8xQQQQ8x", 0, ctypes.addressof(vector), 1, ctypes.addressof(rights), 24), 56
-    )
-    listener = seccomp.load(bpf, flags)
-    written = _sendmsg(to, message, zero) if with_rights else _write(to, text, size)
-    if listener != number or written < 0:
-        raise OSError(errno.EPROTO, f"the seccomp listener could not be announced (descriptor {listener})")
-    if _read(to, answer, ctypes.c_size_t(len(answer))) <= 0:
+    listener = seccomp.load_and_tell(bpf, flags, sync, lambda number: encode({"seccomp": number}), with_rights)
+    if listener < 0:
         os._exit(1)
     os.close(listener)
-
-
-def _next_descriptor() -> int:
-    """The number that the next descriptor of this process gets: the lowest that is free (open(2))."""
-    read_end, write_end = os.pipe2(os.O_CLOEXEC)
-    os.close(read_end)
-    os.close(write_end)
-    return min(read_end, write_end)
 
 
 def check_policy(policy: oci.Seccomp) -> None:

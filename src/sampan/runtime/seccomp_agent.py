@@ -20,9 +20,8 @@ import os
 
 from sampan.errors import StartFailed
 from sampan.jobs import channel as wire
-from sampan.lean import ctypes
 from sampan.lean.structs import encode
-from sampan.linux import libc
+from sampan.linux import process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
     from sampan.oci import runtime as oci
 
-_NR_PIDFD_GETFD = 438
 _SUN_PATH = 107  # bytes of a socket's path that sockaddr_un has room for (unix(7))
 
 
@@ -41,7 +39,7 @@ def take(pidfd: int, number: int) -> int:
     Raises StartFailed: EPERM unless we may trace the process (pidfd_getfd(2)).
     """
     try:
-        return libc.syscall(_NR_PIDFD_GETFD, ctypes.c_int(pidfd), ctypes.c_int(number), ctypes.c_uint(0))
+        return process.take_descriptor(pidfd, number)
     except OSError as error:
         raise StartFailed(f"cannot take the seccomp listener from the init stage: {error.strerror}") from error
 
