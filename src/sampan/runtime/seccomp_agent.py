@@ -17,11 +17,12 @@ from __future__ import annotations
 
 import _socket
 import os
+import struct
 
 from sampan.errors import StartFailed
 from sampan.jobs import channel as wire
 from sampan.lean.structs import encode
-from sampan.linux import process
+from sampan.linux import process, unix_socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
     from sampan.oci import runtime as oci
 
-_SUN_PATH = 107  # bytes of a socket's path that sockaddr_un has room for (unix(7))
 
 
 def take(pidfd: int, number: int) -> int:
@@ -72,8 +72,8 @@ def send(listener_path: str, fd: int, pid: int, metadata: str, state: Mapping[st
     })
     connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
-        _connect(connection, listener_path)
-        rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fd.to_bytes(4, "little" if _LITTLE else "big"))
+        unix_socket.connect(connection, listener_path)
+        rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("i", fd))
         sent = connection.sendmsg([data], [rights], _socket.MSG_NOSIGNAL)
         connection.sendall(data[sent:], _socket.MSG_NOSIGNAL)
     except OSError as error:
@@ -82,19 +82,3 @@ def send(listener_path: str, fd: int, pid: int, metadata: str, state: Mapping[st
         ) from error
     finally:
         connection.close()
-
-
-_LITTLE = memoryview(b"\1\0").cast("H")[0] == 1
-
-
-def _connect(connection: _socket.socket, path: str) -> None:
-    """connect(2), by way of its directory's descriptor where the path is longer than a socket's address may be."""
-    if len(os.fsencode(path)) <= _SUN_PATH:
-        connection.connect(path)
-        return
-    directory, name = os.path.split(path)
-    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        connection.connect(f"/proc/self/fd/{fd}/{name}")
-    finally:
-        os.close(fd)

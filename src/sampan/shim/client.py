@@ -15,6 +15,7 @@ import msgspec
 from sampan.errors import Internal, NotFound, Unavailable, from_message
 from sampan.jobs import channel as wire
 from sampan.jobs.client import ForkServer, Job, receive
+from sampan.linux import unix_socket
 from sampan.linux.cgroup import Host
 from sampan.oci.runtime import Resources
 from sampan.runtime.container import is_usual
@@ -89,7 +90,7 @@ class ShimClient:
         """Find the shim of a container that another engine started. Raises NotFound when none answers."""
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            _connect_in(sock, directory)
+            unix_socket.connect(sock, f"{directory}/{SOCKET}")
             wire.widen(sock)
             wire.send(sock, {"do": "status", "n": 0})
             sock.setblocking(False)
@@ -229,12 +230,3 @@ def _settle(waiting: asyncio.Future[dict[str, Any]], message: dict[str, Any]) ->
         waiting.set_exception(from_message(message["error"]))
     else:
         waiting.set_result(message)
-
-
-def _connect_in(sock: socket.socket, directory: str) -> None:
-    """Connect to DIRECTORY/shim.sock however long the directory's name is (sun_path holds 108 bytes)."""
-    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        sock.connect(f"/proc/self/fd/{fd}/{SOCKET}")
-    finally:
-        os.close(fd)

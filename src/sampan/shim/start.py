@@ -27,7 +27,7 @@ import msgspec
 from sampan.errors import StartFailed
 from sampan.jobs import channel as wire
 from sampan.jobs.forkserver import Channel
-from sampan.linux import clone, process, userns
+from sampan.linux import clone, process, unix_socket, userns
 from sampan.oci import runtime as oci
 from sampan.runtime import container, newborn
 from sampan.runtime.newborn import Newborn, Work
@@ -163,7 +163,7 @@ def listen(directory: int) -> socket.socket:
         except FileNotFoundError:
             pass
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
-    sock.bind(f"/proc/self/fd/{directory}/{SOCKET}")
+    unix_socket.bind_at(sock, directory, SOCKET)
     sock.listen(8)
     return sock
 

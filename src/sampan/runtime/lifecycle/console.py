@@ -3,25 +3,11 @@
 from __future__ import annotations
 
 import _socket
-import os
 import struct
 
+from sampan.linux import unix_socket
+
 _NAME = b"/dev/ptmx"  # what runc sends along with the descriptor; containerd and conmon read it and look no further
-
-
-def connect(path: str) -> _socket.socket:
-    """A connection to the --console-socket; a path of any length (unix(7) has 108 bytes). Raises OSError with it."""
-    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
-    try:
-        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
-        try:
-            sock.connect(f"/proc/self/fd/{fd}")
-        finally:
-            os.close(fd)
-    except OSError as error:
-        sock.close()
-        raise OSError(error.errno, error.strerror, path) from error
-    return sock
 
 
 def send(path: str, master: int) -> None:
@@ -29,8 +15,9 @@ def send(path: str, master: int) -> None:
 
     Raises OSError with the path.
     """
-    sock = connect(path)
+    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
     try:
+        unix_socket.connect(sock, path)
         rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("i", master))
         sock.sendmsg([_NAME], [rights], _socket.MSG_NOSIGNAL)
     except OSError as error:

@@ -28,7 +28,7 @@ from sampan.errors import Internal, InvalidArgument, from_message
 from sampan.jobs import channel as wire
 from sampan.lean.record import dataclass, field
 from sampan.lean.structs import decode, encode
-from sampan.linux import clone, interpreter, process
+from sampan.linux import clone, interpreter, process, unix_socket
 from sampan.oci import runtime as oci
 from sampan.runtime import attributes, init, mount_sources, newborn, plan
 from sampan.runtime.lifecycle import birth, bundle, cgroups, console, filters, hooks, idmaps, stage, status
@@ -142,7 +142,7 @@ class _Creation:
     def run(self) -> Created:
         listening = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
         try:
-            listening.bind(f"/proc/self/fd/{self.entry.fd}/{START_SOCKET}")
+            unix_socket.bind_at(listening, self.entry.fd, START_SOCKET)
             return self._made(listening)
         except BaseException:
             self._undo()

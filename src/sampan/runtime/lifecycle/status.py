@@ -6,7 +6,7 @@ import _socket
 import os
 
 from sampan.errors import NotFound
-from sampan.linux import process
+from sampan.linux import process, unix_socket
 from sampan.runtime.lifecycle.records import START_SOCKET, Entry, Record
 
 TYPE_CHECKING = False
@@ -70,7 +70,7 @@ def connect(entry: Entry) -> socket.socket:
     """A connection to the init stage that waits for `start`. Raises FileNotFoundError, ConnectionRefusedError."""
     sock: Any = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
     try:
-        sock.connect(f"/proc/self/fd/{entry.fd}/{START_SOCKET}")  # by descriptor: short enough for unix(7)
+        unix_socket.connect_at(sock, entry.fd, START_SOCKET)
     except BaseException:
         sock.close()
         raise

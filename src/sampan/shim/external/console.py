@@ -12,6 +12,7 @@ import socket
 import stat
 
 from sampan.errors import Internal
+from sampan.linux import unix_socket
 
 _MAX_NAME = 4096
 
@@ -25,7 +26,7 @@ class ConsoleSocket:
         self._directory = directory
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
-            self.sock.bind(f"/proc/self/fd/{directory}/{name}")  # sun_path holds 108 bytes
+            unix_socket.bind_at(self.sock, directory, name)
             self.sock.listen(1)
         except BaseException:
             self.sock.close()
