@@ -110,6 +110,19 @@ def test_keys_go_to_the_program_not_to_the_runtime(boat: Dock) -> None:
         assert screen.end() == 3
 
 
+def test_the_size_is_there_before_the_program_looks(boat: Dock) -> None:
+    """Not a moment after, as a change: a program on the way to its first screen would see a terminal without room."""
+    look = "trap 'echo changed' WINCH; stty size; echo end"
+    with run(boat, "sh", "-c", look, size=(31, 97)) as screen:
+        assert screen.until("end\r\n") == "31 97\r\nend\r\n"
+        assert screen.end() == 0
+    boat.config["process"]["terminal"] = False
+    boat.launch("sleep", "1000")
+    with Screen(boat.command("exec", "-t", boat.name, "sh", "-c", look), size=(20, 70)) as screen:
+        assert screen.until("end\r\n") == "20 70\r\nend\r\n"
+        assert screen.end() == 0
+
+
 def test_a_resized_window_is_resized_inside(boat: Dock) -> None:
     with run(boat, *waiting("stty size; exit 0", "WINCH")) as screen:
         screen.until("ready\r\n")

@@ -82,6 +82,8 @@ def _foreground(call: Call, entry: Entry, options: ExecOptions, arriving: foregr
     from sampan.runtime.lifecycle.host_terminal import HostTerminal  # allowed: termios, only with a terminal
 
     with HostTerminal() as terminal:
+        height, width = terminal.size()
+        options.process.console_size = oci.ConsoleSize(height=height, width=width)
         joined = execute.execute(entry, options)
         return _follow(call, joined, foreground.Stdio(), terminal, arriving)
 

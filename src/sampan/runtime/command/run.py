@@ -76,6 +76,7 @@ def _follow(
     from sampan.runtime.lifecycle.host_terminal import HostTerminal  # allowed: termios, only with a terminal
 
     with HostTerminal() as attached.terminal:
+        attached.terminal.show_size_to(created.console)  # before the program looks
         return _until_end(call, created, attached, arriving)
 
 

@@ -71,10 +71,14 @@ class HostTerminal:
         ]
         termios.tcsetattr(self.fd, termios.TCSANOW, changed)
 
+    def size(self) -> tuple[int, int]:
+        """(rows, columns); zeros where nobody set them. Raises OSError when the terminal has gone."""
+        height, width, _, _ = struct.unpack("HHHH", fcntl.ioctl(self.fd, termios.TIOCGWINSZ, bytes(8)))
+        return height, width
+
     def show_size_to(self, master: int) -> None:
         """Give the container's terminal the size of this one; the kernel tells its foreground group (SIGWINCH)."""
         try:
-            height, width, _, _ = struct.unpack("HHHH", fcntl.ioctl(self.fd, termios.TIOCGWINSZ, bytes(8)))
-            process.set_window_size(master, height, width)
+            process.set_window_size(master, *self.size())
         except OSError:
             pass  # one of both has just gone: its end of file follows
