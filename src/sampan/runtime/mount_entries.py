@@ -9,6 +9,7 @@ from sampan.runtime import devices, options, target
 from sampan.runtime.cgroup_mount import Hierarchy, MountCgroups
 from sampan.runtime.devices import MakeDevice, PopulateDev
 from sampan.runtime.mounts import BindMount, MountFilesystem, ReadonlyMounts, Remount
+from sampan.runtime.users import MAX_KERNEL_ID
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 _DEFAULT_DEVICES = {f"/dev/{name}": (major, minor) for name, major, minor in devices.DEFAULTS}
 _MODE_BITS = 0o7777
-_MAX_ID = 2**32 - 2
 
 
 def operations(
@@ -121,7 +121,7 @@ def _device(device: oci.Device, path: str) -> MakeDevice:
     major, minor = (device.major, device.minor) if device.type != "p" else (0, 0)
     if not (0 <= major < 1 << 12 and 0 <= minor < 1 << 20):
         raise InvalidArgument(f"device {device.path!r}: {major}:{minor} is not the number of a device")
-    if not (0 <= device.uid <= _MAX_ID and 0 <= device.gid <= _MAX_ID):
+    if not (0 <= device.uid <= MAX_KERNEL_ID and 0 <= device.gid <= MAX_KERNEL_ID):
         raise InvalidArgument(f"device {device.path!r}: the owner {device.uid}:{device.gid} is out of range")
     return MakeDevice(path, device.type, major, minor, mode & _MODE_BITS, device.uid, device.gid)
 

@@ -11,6 +11,7 @@ from sampan.oci import runtime as oci
 from sampan.runtime.command import creating
 from sampan.runtime.command.arguments import BOOL, INTS, LIST, Command, Flag
 from sampan.runtime.lifecycle import bundle, documents, execute, foreground
+from sampan.runtime.users import MAX_KERNEL_ID
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from sampan.runtime.lifecycle.execute import ExecOptions
     from sampan.runtime.lifecycle.host_terminal import HostTerminal
     from sampan.runtime.lifecycle.records import Entry
-
-_MAX_ID = 2**32 - 2
 
 COMMAND = Command(
     "exec",
@@ -141,7 +140,6 @@ def changed(process: oci.Process, parsed: Parsed) -> oci.Process:
         uid, colon, gid = parsed.text("user").partition(":")
         process.user.uid = _id(uid, "uid")
         process.user.gid = _id(gid, "gid") if colon else process.user.gid
-        process.user.username = ""
     groups = [_id(str(number), "gid") for number in parsed.numbers("additional-gids")]
     process.user.additional_gids = process.user.additional_gids + groups
     return process
@@ -159,8 +157,8 @@ def _with(sets: oci.Capabilities, names: list[str]) -> oci.Capabilities:
 
 def _id(text: str, kind: str) -> int:
     """Numbers are numbers: no name is ever looked up (CVE-2016-3697)."""
-    if not text.isascii() or not text.isdigit() or len(text) > 10 or int(text) > _MAX_ID:
-        raise InvalidArgument(f"parsing {text} as int for {kind} failed: it must be a number from 0 to {_MAX_ID}")
+    if not text.isascii() or not text.isdigit() or len(text) > 10 or int(text) > MAX_KERNEL_ID:
+        raise InvalidArgument(f"parsing {text} as int for {kind} failed: it must be a number from 0 to {MAX_KERNEL_ID}")
     return int(text)
 
 

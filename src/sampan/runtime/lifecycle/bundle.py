@@ -8,7 +8,8 @@ from sampan.errors import InvalidArgument, NotFound, Unsupported
 from sampan.lean.structs import DecodeError, decode
 from sampan.linux import clone
 from sampan.oci import runtime as oci
-from sampan.runtime.lifecycle import documents
+from sampan.runtime.lifecycle import documents, hooks
+from sampan.runtime.users import MAX_KERNEL_ID
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
     _T = TypeVar("_T")
 
-_MAX_ID = 2**32 - 2  # the highest number is "no id" (credentials(7))
 _CLOCKS = ("monotonic", "boottime")
 
 
@@ -50,14 +50,23 @@ def _read(path: str) -> bytes:
 
 def decode_spec(data: bytes) -> oci.Spec:
     """Raises InvalidArgument with the place in the document."""
-    return _decoded(data, oci.Spec, "config.json")
+    spec = _decoded(data, oci.Spec, "config.json")
+    if spec.process is not None:
+        _forget_names(spec.process.user)
+    return spec
 
 
 def decode_process(data: bytes) -> oci.Process:
     """A process as `exec --process` takes it. Raises InvalidArgument."""
     process = _decoded(data, oci.Process, "the process")
+    _forget_names(process.user)
     check_process(process)
     return process
+
+
+def _forget_names(user: oci.User) -> None:
+    """On Linux the numbers decide (config.md, "POSIX-platform User"); names are our own engine's to look up."""
+    user.username, user.additional_groups = "", []
 
 
 def _decoded(data: bytes, kind: type[_T], what: str) -> _T:
@@ -113,10 +122,9 @@ def check_process(process: oci.Process) -> None:
     if not process.cwd.startswith("/"):
         raise InvalidArgument(f"Cwd must be an absolute path, not {process.cwd!r}")
     user = process.user
-    user.username, user.additional_groups = "", []  # on Linux the numbers decide; names are our own engine's
     for number in (user.uid, user.gid, *user.additional_gids):
-        if not 0 <= number <= _MAX_ID:
-            raise InvalidArgument(f"user id or group id {number} is out of range: ids go from 0 to {_MAX_ID}")
+        if not 0 <= number <= MAX_KERNEL_ID:
+            raise InvalidArgument(f"user id or group id {number} is out of range: ids go from 0 to {MAX_KERNEL_ID}")
     if user.umask is not None and not 0 <= user.umask <= 0o777:
         raise InvalidArgument(f"umask {user.umask} is out of range: 0 to {0o777}")
     size = process.console_size
@@ -160,8 +168,8 @@ def check_mapping(entry: oci.IDMapping) -> None:
     """Raises InvalidArgument for a range of ids that does not fit 32 bits."""
     if min(entry.container_id, entry.host_id) < 0 or entry.size <= 0:
         raise InvalidArgument(f"id mapping {entry.container_id} {entry.host_id} {entry.size}: no such range")
-    if max(entry.container_id, entry.host_id) + entry.size - 1 > _MAX_ID:
-        raise InvalidArgument(f"id mapping {entry.container_id} {entry.host_id} {entry.size}: past {_MAX_ID}")
+    if max(entry.container_id, entry.host_id) + entry.size - 1 > MAX_KERNEL_ID:
+        raise InvalidArgument(f"id mapping {entry.container_id} {entry.host_id} {entry.size}: past {MAX_KERNEL_ID}")
 
 
 def _check_paths(spec: oci.Spec, linux: oci.Linux) -> None:
@@ -177,12 +185,4 @@ def _check_paths(spec: oci.Spec, linux: oci.Linux) -> None:
         for entry in (*mount.uid_mappings, *mount.gid_mappings):
             check_mapping(entry)
     if spec.hooks is not None:
-        hooks = spec.hooks
-        for hook in (
-            *hooks.prestart, *hooks.create_runtime, *hooks.create_container, *hooks.start_container, *hooks.poststart,
-            *hooks.poststop,
-        ):
-            if not hook.path.startswith("/"):
-                raise InvalidArgument(f"hook path {hook.path!r} is not absolute")
-            if hook.timeout is not None and hook.timeout <= 0:
-                raise InvalidArgument(f"hook {hook.path}: timeout must be greater than zero")
+        hooks.check_all(spec.hooks)

@@ -47,6 +47,16 @@ def check(hooks: Iterable[oci.Hook], where: str) -> None:
             raise InvalidArgument(f"{where} hook #{number} ({hook.path!r}): {wrong}")
 
 
+def check_all(wanted: oci.Hooks) -> None:
+    """The same for those of all points."""
+    check(wanted.prestart, "prestart")
+    check(wanted.create_runtime, "createRuntime")
+    check(wanted.create_container, "createContainer")
+    check(wanted.start_container, "startContainer")
+    check(wanted.poststart, "poststart")
+    check(wanted.poststop, "poststop")
+
+
 def _fault(hook: oci.Hook) -> str:
     if not hook.path.startswith("/"):
         return "path is not absolute"

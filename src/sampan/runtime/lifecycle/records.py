@@ -48,7 +48,6 @@ class Record(Struct, rename="camel", kw_only=True):
     systemd: bool = False
     host: Host | None = None
     annotations: dict[str, str] = {}
-    seccomp: str = ""
 
 
 def check_id(container_id: str) -> str:
