@@ -141,17 +141,35 @@ def test_cve_2019_5736_2016_9962_what_is_born_in_a_pid_namespace_of_others_is_wa
     assert_harmless(caught(boat), more)
 
 
+def test_cve_2019_5736_2016_9962_one_whom_an_exec_put_there_watches(
+    boat: Dock, catcher: Path, marker: Path, interpreter_stays: None, tmp_path: Path
+) -> None:
+    """Process 1 may not trace, but an earlier exec may."""
+    put(boat, catcher)
+    boat.launch("sleep", "1000")
+    pid_file, more = tmp_path / "pid", ("CAP_SYS_PTRACE",)
+    boat.ok("exec", "--detach", "--cap", *more, "--pid-file", str(pid_file), boat.name, "sh", "-c",
+            f"/catcher {marker} > /found 2>&1")
+    for number in range(8):
+        assert boat.exec("true").returncode == 0, number
+    assert_harmless(caught(boat, int(pid_file.read_text())), more)
+
+
 def watch(boat: Dock, catcher: Path, marker: Path, more: tuple[str, ...]) -> None:
     """Start a container that watches, with `more` capabilities."""
     for names in boat.config["process"]["capabilities"].values():
         names += more
-    (boat.root / "catcher").write_bytes(catcher.read_bytes())
-    (boat.root / "catcher").chmod(0o755)
+    put(boat, catcher)
     boat.launch("sh", "-c", f"/catcher {marker} > /found 2>&1; exit 0")
 
 
-def caught(boat: Dock) -> list[list[str]]:
-    pid = boat.pid()
+def put(boat: Dock, catcher: Path) -> None:
+    (boat.root / "catcher").write_bytes(catcher.read_bytes())
+    (boat.root / "catcher").chmod(0o755)
+
+
+def caught(boat: Dock, pid: int = 0) -> list[list[str]]:
+    pid = pid or boat.pid()
     (boat.root / "stop").touch()
     ended(pid)
     return [line.split() for line in (boat.root / "found").read_text().splitlines()]

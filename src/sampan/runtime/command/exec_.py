@@ -59,9 +59,10 @@ def run(call: Call) -> int:
     if len(parsed.arguments) == 1 and not parsed.text("process"):
         raise InvalidArgument("process args cannot be empty")
     with call.entry() as entry:
-        if execute.is_watched(entry.spec()) and not interpreter.is_readonly():  # CVE-2019-5736
+        spec = entry.spec()
+        if execute.is_watched(entry.read(), spec) and not interpreter.is_readonly():  # CVE-2019-5736
             interpreter.restart(sys.orig_argv[1:], os.environ)
-        options = _options(parsed, entry)
+        options = _options(parsed, spec)
         if parsed.flag("detach"):
             joined = execute.execute(entry, options)
             _close(call, joined)
@@ -104,16 +105,16 @@ def _close(call: Call, joined: Joined) -> None:
             os.close(fd)
 
 
-def _options(parsed: Parsed, entry: Entry) -> ExecOptions:
+def _options(parsed: Parsed, spec: oci.Spec) -> ExecOptions:
     if parsed.text("process"):
         path = parsed.text("process")
         process = bundle.decode_process(documents.read(os.open(path, os.O_RDONLY | os.O_CLOEXEC), path))
     else:
-        spec = entry.spec()
         assert spec.process is not None
         process = changed(spec.process, parsed)
         bundle.check_process(process)
     return execute.ExecOptions(
+        spec,
         process,
         pid_file=parsed.text("pid-file"),
         console_socket=parsed.text("console-socket"),

@@ -22,12 +22,14 @@ if TYPE_CHECKING:
 
 @dataclass
 class ExecOptions:
-    """What the command line says. `process` is complete: nothing is taken over from the container's own.
+    """What the command line says. `process` is complete: nothing is taken over from the container's own, which `spec`
+    has (`Entry.spec`; its `process` is not looked at and may be the same object).
 
     `cgroup`: controller, or "" for all others → path below the container's own group, where the process goes to.
     Others as in CreateOptions.
     """
 
+    spec: oci.Spec
     process: oci.Process
     pid_file: str = ""
     console_socket: str = ""
@@ -39,15 +41,23 @@ class ExecOptions:
     stdio: init.Stdio = (0, 1, 2)
 
 
-def is_watched(spec: oci.Spec) -> bool:
-    """Whether somebody in the container may look into what joins it, until it becomes the user's program.
+def is_watched(record: Record, spec: oci.Spec) -> bool:
+    """Whether somebody in the container may look into what joins it, until it becomes the user's program: its own
+    process, or one that an exec has put there.
 
     Being non-dumpable keeps all others out. In a user namespace of its own nobody is able to: our memory belongs to the
     host's (ptrace(2), "Ptrace access mode checking").
     """
-    sets = spec.process.capabilities if spec.process is not None else None
-    own_user = spec.linux is not None and any(namespace.type == "user" for namespace in spec.linux.namespaces)
-    return sets is not None and not own_user and "CAP_SYS_PTRACE" in (*sets.bounding, *sets.permitted)
+    return record.watched or (spec.process is not None and _may_trace(spec, spec.process))
+
+
+def _may_trace(spec: oci.Spec, process: oci.Process) -> bool:
+    sets = process.capabilities
+    return sets is not None and not _own_user(spec) and "CAP_SYS_PTRACE" in (*sets.bounding, *sets.permitted)
+
+
+def _own_user(spec: oci.Spec) -> bool:
+    return spec.linux is not None and any(namespace.type == "user" for namespace in spec.linux.namespaces)
 
 
 def execute(entry: Entry, options: ExecOptions) -> enter.Joined:
@@ -68,6 +78,8 @@ def execute(entry: Entry, options: ExecOptions) -> enter.Joined:
     except NotFound:
         raise Conflict("cannot exec in a stopped container") from None
     try:
+        if _may_trace(options.spec, options.process) and not record.watched:
+            _remember(entry)
         joined = _join(entry, record, options, pidfd)
         joined.warnings = warnings + joined.warnings
     finally:
@@ -85,14 +97,24 @@ def execute(entry: Entry, options: ExecOptions) -> enter.Joined:
     return joined
 
 
+def _remember(entry: Entry) -> None:
+    """That there will be one who may look, before there is: for every exec from now on."""
+    entry.lock()
+    try:
+        record = entry.read()
+        record.watched = True
+        entry.write(record)
+    finally:
+        entry.unlock()
+
+
 def _join(entry: Entry, record: Record, options: ExecOptions, pidfd: int) -> enter.Joined:
-    spec, process = entry.spec(), options.process
+    spec, process = options.spec, options.process
     assert spec.linux is not None
-    own_user = any(namespace.type == "user" for namespace in spec.linux.namespaces)
     extras = enter.Extras(
         spec.linux,
         first=[
-            *attributes.first_operations(process, entry.id, options.new_keyring, own_user),
+            *attributes.first_operations(process, entry.id, options.new_keyring, _own_user(spec)),
             *attributes.affinity_operations(process, "initial"),
         ],
         behind_cgroup=attributes.affinity_operations(process, "final"),

@@ -32,6 +32,7 @@ class Record(Struct, rename="camel", kw_only=True):
     """What state.json holds. `pid` is 0 until the init stage is ready; `start_time` is its in clock ticks since boot
     (proc(5), stat field 22), so that a pid used again is not taken for it. `creator` is the runtime at work while there
     is no pid. `cgroups`: controller → directory, written before the directories are made. `host` None: without cgroups.
+    `watched`: an exec has put somebody inside who may trace others, though the spec does not let process 1 do so.
     """
 
     id: str
@@ -48,6 +49,7 @@ class Record(Struct, rename="camel", kw_only=True):
     systemd: bool = False
     host: Host | None = None
     annotations: dict[str, str] = {}
+    watched: bool = False
 
 
 def check_id(container_id: str) -> str:
