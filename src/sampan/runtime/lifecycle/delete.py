@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import select
 
 from sampan.errors import Conflict, InvalidArgument, NotFound
 from sampan.linux import process, signals
+from sampan.runtime import newborn
 from sampan.runtime.lifecycle import hooks, stage, status
 
 TYPE_CHECKING = False
@@ -84,10 +84,7 @@ def _end(entry: Entry, record: Record) -> None:
             group.thaw()
         group.remove()
     if pidfd >= 0:
-        poll = select.poll()
-        poll.register(pidfd, select.POLLIN)
-        poll.poll()
-        os.close(pidfd)
+        newborn.kill(pidfd)
 
 
 def _poststop(entry: Entry, record: Record) -> list[str]:
