@@ -1,15 +1,16 @@
 """Everything of the spec about the process and the kernel's settings, as operations: where each belongs in the order.
 
     runtime       check(spec) → warnings                         before anything is made; raises InvalidArgument, …
-                  netdevices.move(…)                             the network namespace is there, hooks have run
+                  netdevices.move(…)                             the network namespace is there; hooks find them in it
     init stage    first_operations(spec, ID)                     first of all: on the host's /proc and keyring
-                  JoinCgroup, affinity_operations(…)             behind joining the cgroup: its cpuset decides
-                  namespaces, mounts, devices; sysctls           plan.make
-                  pivot_root; {"ready"}; {"start"}; startContainer hooks
-                  process_operations(…)                          last of all, nothing is executed or forked behind it
-                  stdio, execve
+                  JoinCgroup, affinity_operations(…, "final")    behind joining the cgroup: its cpuset decides
+                  namespaces, mounts, devices; sysctls           plan.make, up to pivot_root
+                  cwd, session, terminal, umask, stdio           init._become
+                  {"ready"}; {"start"}
+                  process_operations(…)                          limits, labels, user, capabilities, seccomp
+                  startContainer hooks; execve                   as the program: its user, below its filter
     exec          first_operations, affinity_operations(…, "initial"), JoinCgroup, affinity_operations(…, "final"),
-                  EnterNamespaces, …, process_operations
+                  EnterNamespaces, …; then as the init stage from its cwd on, without waiting and hooks
 """
 
 from __future__ import annotations
@@ -114,7 +115,7 @@ def process_operations(
     process: oci.Process, identity: Identity, sets: capability.Sets | None, last_cap: int, *,
     linux: oci.Linux | None = None, filter: Filter | None = None, sync: int = -1, user_namespace: int = -1,
 ) -> list[Operation]:
-    """From the init stage's root to the program's credentials: last of all before stdio and execve.
+    """From the init stage's root to the program's credentials: behind it only startContainer hooks run, and execve.
 
     `linux`: the container's, for what exec has as well: personality, memory policy. `filter`: the compiled seccomp
     policy; one that notifies is handed over through `sync`, a SEQPACKET socket's number: see seccomp_agent.py.
