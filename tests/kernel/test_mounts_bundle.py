@@ -81,6 +81,31 @@ def test_the_program_sees_its_own_mounts_alone(boat: Dock, options: tuple[str, .
     assert len(whole) == 1 and "etc" in lines and "usr" not in lines
 
 
+@pytest.mark.parametrize("goal", ["/not/there", "../not/there", "../../../../not/there"])
+def test_a_file_on_a_link_that_leads_nowhere(boat: Dock, goal: str) -> None:
+    """As under runc and crun: made inside the root, where the link points to."""
+    (boat.directory / "file").write_text("content")
+    (boat.root / "etc").mkdir(exist_ok=True)
+    (boat.root / "etc/link").symlink_to(goal)
+    add(boat, "/etc/link", "file", "bind", "ro")
+    assert said(boat, "sh", "-c", "cat /not/there /etc/link; ls -A /not") == "contentcontentthere\n"
+    assert not os.path.lexists("/not") and not (boat.directory / "not").exists()
+
+
+def test_a_working_directory_that_is_missing_below_a_read_only_root(boat: Dock) -> None:
+    boat.config["root"]["readonly"] = True
+    boat.config["process"]["cwd"] = "/new/one"
+    assert said(boat, "sh", "-c", "pwd; stat -c '%a %u' . ..; touch x 2>/dev/null || echo no") == (
+        "/new/one\n755 0\n755 0\nno\n")
+
+
+def test_a_working_directory_that_cannot_be(boat: Dock) -> None:
+    boat.config["process"]["cwd"] = "/bin/busybox/new"
+    done = boat.run("true")
+    assert done.returncode == 1
+    assert one_clear_line(done.stderr).endswith('(\\"/bin/busybox/new\\") failed: not a directory"')
+
+
 def test_the_error_names_the_mount(boat: Dock) -> None:
     add(boat, "/data", "missing", "bind")
     done = boat.run("true")

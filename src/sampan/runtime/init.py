@@ -25,7 +25,7 @@ from sampan.lean import structs
 from sampan.lean.record import dataclass, field
 from sampan.linux import capability, paths, process, seccomp, signals, trampoline, userns
 from sampan.oci import runtime as oci
-from sampan.runtime import attributes, gate, pid1, users
+from sampan.runtime import attributes, gate, pid1, users, working_directory
 from sampan.runtime.operation import Operation, OperationFailed, Recorder, Report, Stage, perform
 from sampan.runtime.terminal import OpenConsole
 
@@ -48,7 +48,6 @@ class ProcessSetup:
     """All that the init stage needs beyond its plan, made ready before the clone.
 
     `stdio` are the descriptors for 0, 1 and 2 (ignored with a terminal). `with_init`: stay as process 1 and reap.
-    `make_cwd`: a working directory that is missing is made, as for a container's first process.
     `user_namespace` is the one to enter last, by its own or a process's descriptor; `uid_map` is its mapping.
     `gate`: the socket to wait on for the word to start (gate.py), -1: go on at once. `start_hooks` run just before the
     program, as the user it runs as. `preserve_fds`: that many descriptors from 3 on are the program's. `follow`: end
@@ -65,7 +64,6 @@ class ProcessSetup:
     user_namespace: int = -1
     uid_map: list[userns.Mapping] = field(default_factory=list)
     keep: list[int] = field(default_factory=list)
-    make_cwd: bool = False
     linux: oci.Linux | None = None
     gate: int = -1
     start_hooks: list[Operation] = field(default_factory=list)
@@ -121,7 +119,7 @@ def _become(sync: socket.socket, stage: Stage, setup: ProcessSetup, report: Repo
     identity = users.resolve(spec.user, stage.root)
     environment = _environment(spec.env, identity.home)
     console = setup.console
-    _working_directory(stage.root, spec.cwd, setup.make_cwd)
+    working_directory.enter(stage.root, spec.cwd)
     os.setsid()
     stdio = setup.stdio
     if console is not None:
@@ -208,24 +206,6 @@ def _environment(entries: list[str], home: str) -> dict[str, str]:
     if not environment.get("HOME"):
         environment["HOME"] = home
     return environment
-
-
-def _working_directory(root: int, path: str, make: bool) -> None:
-    """Enter the working directory and see that it lies in the root (CVE-2024-21626). `make` it if it is missing."""
-    try:
-        if make:
-            fd = paths.ensure_dir(root, path or "/", 0o755, 0, 0)
-        else:
-            fd = paths.open_in_root(root, path or "/", os.O_PATH | os.O_DIRECTORY)
-        try:
-            os.fchdir(fd)
-        finally:
-            os.close(fd)
-        if not os.getcwd().startswith("/"):
-            raise OSError(errno.ENOENT, "lies outside the container's root", path)
-    except OSError as error:
-        code = 127 if error.errno == errno.ENOENT else 126  # as dockerd: 127 is for whatever is not there
-        raise StartFailed(f'chdir to cwd ("{path}") failed: {(error.strerror or str(error)).lower()}', code) from error
 
 
 def _execute(sync: socket.socket, setup: ProcessSetup, environment: dict[str, str], board: int) -> NoReturn:

@@ -144,7 +144,7 @@ def _begin(sync: socket.socket, message: dict[str, Any], fds: list[int]) -> None
     setup = init.ProcessSetup(
         spec.process, sets, identity.last_cap(), identity.read_filter(work.seccomp), (stdio[0], stdio[1], stdio[2]),
         what.console, work.with_init, joined.get("user", -1),
-        userns.of_spec(spec.linux.uid_mappings), make_cwd=True,
+        userns.of_spec(spec.linux.uid_mappings),
     )
     recorder.done("Plan", f"{len(what.inside)} operations from the spec")
     report.warnings += warnings

@@ -25,6 +25,7 @@ from sampan.runtime.masks import MaskPath, ReadonlyPath
 from sampan.runtime.operation import Operation
 from sampan.runtime.root import DetachPropagation, EnterRoot, EnterRootWithoutPivot, ReadonlyRoot
 from sampan.runtime.terminal import OpenConsole
+from sampan.runtime.working_directory import MakeWorkingDirectory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -114,6 +115,8 @@ def make(
     plan.inside += extras.before_pivot
     plan.inside += [ReadonlyPath(path) for path in linux.readonly_paths]
     plan.inside += [MaskPath(path) for path in linux.masked_paths]
+    if process.cwd.strip("/"):
+        plan.inside.append(MakeWorkingDirectory(process.cwd))
     plan.inside += mount_entries.readonly_operations(spec.mounts)
     if spec.root is not None and spec.root.readonly:
         plan.inside.append(ReadonlyRoot())

@@ -68,7 +68,8 @@ def _plain_directory(root: int, name: str) -> tuple[int, bool]:
 
 
 def open_file(root: int, path: str) -> int:
-    """What is at `path` in the root as an O_PATH descriptor; an empty file is made if nothing is.
+    """What is at `path` in the root as an O_PATH descriptor; an empty file is made if nothing is. A symlink that leads
+    nowhere is followed inside the root: the file is made where it points to, with the directories above.
 
     Made with O_EXCL and O_NOFOLLOW in a directory held open: nothing outside can be created or emptied by a race
     (CVE-2024-45310).
@@ -77,9 +78,9 @@ def open_file(root: int, path: str) -> int:
         return paths.open_in_root(root, path, os.O_PATH)
     except FileNotFoundError:
         pass
-    parent = path.rpartition("/")[0]
-    os.close(paths.ensure_dir(root, parent or "/", 0o755, 0, 0))
-    holder, name = paths.open_parent(root, path, follow=True)
+    goal = paths.real_path(root, path)
+    os.close(paths.ensure_dir(root, goal.rpartition("/")[0] or "/", 0o755, 0, 0))
+    holder, name = paths.open_parent(root, goal, follow=True)
     try:
         flags = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY | os.O_CLOEXEC
         os.close(os.open(name, flags, 0o644, dir_fd=holder))

@@ -72,7 +72,7 @@ def _begin(sync: socket.socket, ready: Ready) -> None:
     sets, warnings = identity.final_sets(spec.process.capabilities)
     setup = init.ProcessSetup(
         spec.process, sets, identity.last_cap(), ready.filter, ready.stdio, what.console, linux=spec.linux,
-        make_cwd=True, gate=ready.listening, preserve_fds=ready.preserve_fds, follow=False, trampoline=ready.trampoline,
+        gate=ready.listening, preserve_fds=ready.preserve_fds, follow=False, trampoline=ready.trampoline,
         start_hooks=_hooks(ready, "startContainer", status.CREATED),
     )
     recorder.done("Plan", f"{len(what.inside)} operations from the spec")
