@@ -247,6 +247,37 @@ def test_update_changes_what_it_names(boat: Dock) -> None:
     assert json.loads(boat.ok("events", "--stats", boat.name))["data"]["memory"]["usage"]["limit"] == 64 << 20
 
 
+def test_an_update_that_fails_half_way_is_taken_back(boat: Dock) -> None:
+    """What was set goes back to the spec's limit, what was not to none; the last of the parts is what fails."""
+    boat.config["linux"]["resources"] = {"memory": {"limit": 128 << 20}}
+    boat.launch("sleep", "1000")
+    before = limits(boat)
+    wanted = {
+        "memory": {"limit": 64 << 20, "swap": 96 << 20, "reservation": 32 << 20}, "pids": {"limit": 50},
+        "cpu": {"shares": 512, "quota": 20_000, "period": 50_000, "cpus": "0"},
+        "blockIO": {"throttleReadBpsDevice": [{"major": 4000, "minor": 77, "rate": 1 << 20}]},
+    }
+    refused = boat.call("update", "-r", "-", boat.name, stdin=None, input=json.dumps(wanted))
+    assert refused.returncode == 1 and "4000:77" in refused.stderr
+    assert limits(boat) == before
+    del wanted["blockIO"]
+    boat.ok("update", "-r", "-", boat.name, stdin=None, input=json.dumps(wanted))
+    changed = limits(boat)
+    assert all(changed[name] != before[name] for name in before)
+
+
+def limits(boat: Dock) -> dict[str, str]:
+    """The files that the update above writes, as they are."""
+    names = (
+        "memory.limit_in_bytes", "memory.memsw.limit_in_bytes", "memory.soft_limit_in_bytes", "memory.max",
+        "memory.swap.max", "cpu.shares", "cpu.weight", "cpu.cfs_quota_us", "cpu.cfs_period_us", "cpu.max",
+        "cpuset.cpus", "pids.max",
+    )
+    directories = json.loads((boat.states / boat.name / "state.json").read_text())["cgroups"].values()
+    found = {Path(directory) / name for directory in directories for name in names}
+    return {path.name: path.read_text() for path in found if path.exists()}
+
+
 def test_events_end_with_the_container_and_tell_of_lost_memory(boat: Dock) -> None:
     boat.config["linux"]["resources"]["memory"] = {"limit": 16 << 20, "swap": 16 << 20}
     pid = boat.launch("sleep", "1000")

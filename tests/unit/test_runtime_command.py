@@ -196,6 +196,25 @@ def test_updates_add_up() -> None:
     )
 
 
+def test_what_takes_an_update_back() -> None:
+    unset: dict[str, dict[str, object]] = {"memory": {"limit": -1, "swap": -1}, "cpu": {"shares": 1024, "cpus": "0-1"}}
+    before = oci.Resources(
+        memory=oci.Memory(limit=5, reservation=3), pids=oci.Pids(limit=3), cpu=oci.CPU(shares=0, mems="0"),
+        block_io=oci.BlockIO(throttle_read_bps_device=[oci.ThrottleDevice(major=8, minor=0, rate=7)]),
+    )
+    wanted = oci.Resources(
+        memory=oci.Memory(swap=6), cpu=oci.CPU(shares=2, cpus="1", realtime_period=5),
+        block_io=oci.BlockIO(throttle_read_bps_device=[oci.ThrottleDevice(major=8, minor=16, rate=1)]),
+    )
+    old = updating.undoing(before, wanted, unset)
+    assert old.block_io is not None
+    throttles = [(each.minor, each.rate) for each in old.block_io.throttle_read_bps_device]
+    assert throttles == [(16, 0), (0, 7)]  # none, then what there was
+    assert (old.memory, old.cpu, old.pids) == (
+        oci.Memory(limit=5, swap=-1, reservation=3), oci.CPU(shares=1024, cpus="0-1", mems="0"), None,
+    )
+
+
 def test_exec_changes_what_its_flags_say() -> None:
     sets = oci.Capabilities(bounding=["CAP_KILL"], effective=["CAP_KILL"], permitted=["CAP_KILL"])
     own = oci.Process(args=["x"], env=["A=1"], terminal=True, capabilities=sets, user=oci.User(uid=1, gid=2))

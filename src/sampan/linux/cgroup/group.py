@@ -78,6 +78,11 @@ class Group:
         """Controller → directory for v1 controllers; "unified" → the v2 directory. Enough for stats.read, `reopen`."""
         return dict(self._directories)
 
+    def cpuset(self, which: str) -> str:
+        """The group's own "cpus" or "mems" as a list ("0-2,4"); "" where they are not limited, or cannot be."""
+        directory = self._directories.get("cpuset", self._directories.get(UNIFIED, ""))
+        return controlfile.text(directory, f"cpuset.{which}").strip()
+
     def exists(self) -> bool:
         """Whether any of its directories is there."""
         return any(os.path.isdir(directory) for directory in self._unique)

@@ -15,15 +15,16 @@ if TYPE_CHECKING:
     from sampan.runtime.lifecycle.records import Entry
 
 _RDT_L3, _RDT_BANDWIDTH = "/sys/fs/resctrl/info/L3", "/sys/fs/resctrl/info/MB"
-_PARTS = ("memory", "cpu", "pids", "block_io")
+
+_THROTTLES = ("throttleReadBpsDevice", "throttleWriteBpsDevice", "throttleReadIOPSDevice", "throttleWriteIOPSDevice")
 
 
 def update(entry: Entry, wanted: oci.Resources) -> list[str]:
     """Set what `wanted` names, leave the rest; devices are never touched. Returns warnings.
 
-    What the kernel refuses half-way is undone with the limits that were there before, as far as they were ever set.
-    The new ones are written down with the container's spec. Raises Conflict when it does not run, InvalidArgument for
-    a limit that cannot be.
+    What the kernel refuses half-way is undone: what `wanted` names is again as the spec has it, or as in a new group
+    (`undoing`). The new ones are written down with the container's spec. Raises Conflict when it does not run,
+    InvalidArgument for a limit that cannot be.
     """
     entry.lock()
     record = entry.read()
@@ -36,23 +37,54 @@ def update(entry: Entry, wanted: oci.Resources) -> list[str]:
     spec = entry.spec()
     assert spec.linux is not None
     before = spec.linux.resources or oci.Resources()
+    old = undoing(before, wanted, _never_set(group))
     try:
         warnings = group.apply(wanted)
     except (SampanError, OSError):
-        _restore(group, before, wanted)
+        _restore(group, old)
         raise
     spec.linux.resources = merge(before, wanted)
     entry.write_file("config.json", encode(spec))
     return warnings
 
 
-def _restore(group: Group, before: oci.Resources, wanted: oci.Resources) -> None:
-    """As far as it goes: the refusal is what the caller hears of."""
-    touched = {part: getattr(before, part) for part in _PARTS if getattr(wanted, part) is not None}
-    try:
-        group.apply(oci.Resources(**touched))
-    except (SampanError, OSError):
-        pass  # what was possible once (a memory limit below what is in use now) need not be so again
+def undoing(before: oci.Resources, wanted: oci.Resources, unset: dict[str, dict[str, object]]) -> oci.Resources:
+    """What takes `wanted` back: for each part that it names the spec's own limits, `before`, and for members that were
+    never set those in `unset`. Of weights, swappiness and v2's own files nothing is known but what the spec says.
+    """
+    had, asked = to_builtins(before), to_builtins(wanted)
+    old = {part: had[part] for part in asked if part in had}
+    for part in unset.keys() & asked.keys():
+        known = {name: value for name, value in had.get(part, {}).items() if value}  # 0 is "not given"
+        old[part] = {name: unset[part][name] for name in asked[part] if name in unset[part]} | known
+    if "blockIO" in asked:
+        old["blockIO"] = {**old.get("blockIO", {})}
+        for name in _THROTTLES:
+            free = [device | {"rate": 0} for device in asked["blockIO"].get(name, [])]
+            old["blockIO"][name] = free + old["blockIO"].get(name, [])
+    return convert(old, type=oci.Resources)
+
+
+def _never_set(group: Group) -> dict[str, dict[str, object]]:
+    """The limits of a group that nobody limited, as the spec writes them. Its cpuset came from above: it is read."""
+    unset: dict[str, dict[str, object]] = {
+        "memory": {"limit": -1, "swap": -1},
+        "cpu": {"shares": 1024, "quota": -1, "period": 100_000, "burst": 0, "idle": 0},
+        "pids": {"limit": -1},
+    }
+    unset["cpu"] |= {name: group.cpuset(name) for name in ("cpus", "mems")}
+    if group.host.mode != "v2":  # there it is memory.low, and the default none
+        unset["memory"]["reservation"] = -1
+    return unset
+
+
+def _restore(group: Group, old: oci.Resources) -> None:
+    """Part by part, as far as it goes: the refusal is what the caller hears of."""
+    for part, members in to_builtins(old).items():
+        try:
+            group.apply(convert({part: members}, type=oci.Resources))
+        except (SampanError, OSError):
+            pass  # what was possible once (a memory limit below what is in use now) need not be so again
 
 
 def merge(before: oci.Resources, wanted: oci.Resources) -> oci.Resources:
