@@ -16,7 +16,7 @@
 from __future__ import annotations
 
 from sampan.errors import InvalidArgument, Unsupported
-from sampan.runtime import identity, labels, scheduling, seccomp, sysctl
+from sampan.runtime import identity, labels, mount_entries, scheduling, seccomp, sysctl
 from sampan.runtime.identity import BecomeUser, NoNewPrivileges, SetPersonality, SetRlimits
 from sampan.runtime.kernel import JoinNamespace, SetOomScore
 from sampan.runtime.keyrings import JoinSessionKeyring
@@ -40,7 +40,7 @@ def check(spec: oci.Spec) -> list[str]:
     linux, process = spec.linux, spec.process
     if linux is None or process is None:
         raise InvalidArgument("the spec has no process or no linux section")
-    warnings = check_process(process)
+    warnings = check_process(process) + mount_entries.check(spec.mounts)
     kinds = {namespace.type for namespace in linux.namespaces}
     sysctl.check(linux.sysctl, linux)
     labels.check_selinux(linux.mount_label, "mountLabel")

@@ -24,6 +24,15 @@ _DEFAULT_DEVICES = {f"/dev/{name}": (major, minor) for name, major, minor in dev
 _MODE_BITS = 0o7777
 
 
+def check(entries: Sequence[oci.Mount]) -> list[str]:
+    """Warnings: for destinations that are relative, which the spec forbids since 1.0 and runc takes from / still."""
+    return [
+        f"mount destination {entry.destination!r} is not absolute, as the spec asks: it is taken as "
+        f"{target.clean(entry.destination)!r}"
+        for entry in entries if not entry.destination.startswith("/")
+    ]
+
+
 def operations(
     linux: oci.Linux, entries: Sequence[oci.Mount], host: Host | None, own_cgroups: bool, prepared: Mapping[int, int]
 ) -> list[Operation]:
