@@ -1,4 +1,4 @@
-"""unix(7) sockets with a path of any length: an address has room for 107 bytes of it.
+"""unix(7) sockets in directories of any length: an address has room for 107 bytes of a path (a name below, for 80).
 
 The way out is a descriptor: /proc/self/fd/N names what it refers to. Sockets are the caller's, open also after an
 error. An OSError carries the path, and is of the kind that connect(2) and bind(2) mean (ConnectionRefusedError, …).

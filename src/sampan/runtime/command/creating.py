@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from sampan.runtime.command.call import Call
     from sampan.runtime.lifecycle.create import Created
+    from sampan.runtime.lifecycle.notify import Relay
+    from sampan.runtime.lifecycle.records import Entry
 
 BUNDLE = Flag(("bundle", "b"), "the bundle's directory (default: the current one)")
 CONSOLE_SOCKET = Flag(("console-socket",), "unix socket that receives the near end of the process's terminal")
@@ -47,6 +49,7 @@ def options(call: Call) -> CreateOptions:
         systemd=call.systemd,
         rootless=call.rootless,
         env=[f"LISTEN_FDS={listening}", "LISTEN_PID=1"] if listening else [],
+        notify=bool(os.environ.get("NOTIFY_SOCKET")),
     )
 
 
@@ -54,6 +57,31 @@ def listen_fds(environment: Mapping[str, str]) -> int:
     """How many sockets systemd, or podman in its place, gave us to pass on (sd_listen_fds(3)): from descriptor 3 on."""
     pid, count = environment.get("LISTEN_PID", ""), environment.get("LISTEN_FDS", "")
     return int(count) if pid == str(os.getpid()) and count.isascii() and count.isdigit() and len(count) < 5 else 0
+
+
+def listen(entry: Entry) -> Relay | None:
+    """Who passes on that the program is ready, where somebody waits for that (sd_notify(3)): before it is started."""
+    host = os.environ.get("NOTIFY_SOCKET", "")
+    if not host:
+        return None
+    from sampan.runtime.lifecycle import notify  # allowed: the runtime, not the container; rare
+
+    return notify.listen(entry, host)
+
+
+def await_ready(call: Call, entry: Entry, relay: Relay | None) -> None:
+    """What it started is ready, or has ended, when a command that does not stay returns. Unlocks the entry."""
+    if relay is None:
+        return
+    entry.unlock()  # it may take its time: exec, kill and delete are others' to call
+    with relay:
+        relay.wait()
+        warn(call, relay)
+
+
+def warn(call: Call, relay: Relay | None) -> None:
+    if relay is not None and relay.trouble:
+        call.log.warning(relay.trouble)
 
 
 def tell(call: Call, created: Created) -> None:

@@ -36,10 +36,13 @@ def run(call: Call) -> int:
 def _detached(call: Call) -> int:
     created = create.create(call.registry(), creating.options(call))
     try:
+        relay = creating.listen(created.entry)
         _start(call, created)
     except BaseException:
         _delete(call, created)
         raise
+    else:
+        creating.await_ready(call, created.entry, relay)
     finally:
         created.close()
     return 0
@@ -59,7 +62,9 @@ def _foreground(call: Call) -> int:
         keep = False
         try:
             attached = foreground.Attached(created.pid, created.pidfd, stdio, created.console)
+            attached.relay = creating.listen(created.entry)
             code = _follow(call, created, attached, arriving)
+            creating.warn(call, attached.relay)
             keep = call.parsed.flag("keep")
             return code
         finally:

@@ -48,7 +48,7 @@ class CreateOptions:
     """What the command line says beyond the bundle. `stdio` are the descriptors the program gets (without a terminal).
 
     `keep_console`: the terminal's near end stays with the caller (`run` in the foreground). `env`: for the program
-    besides what the spec says, unknown to a later exec.
+    besides what the spec says, unknown to a later exec. `notify`: the program may say that it is ready (notify.py).
     """
 
     id: str
@@ -63,6 +63,7 @@ class CreateOptions:
     rootless: bool = False
     stdio: init.Stdio = (0, 1, 2)
     env: list[str] = field(default_factory=list)
+    notify: bool = False
 
 
 @dataclass
@@ -102,6 +103,10 @@ def create(registry: Registry, options: CreateOptions) -> Created:
     entry = registry.create(options.id)
     try:
         entry.lock()
+        if options.notify:
+            from sampan.runtime.lifecycle import notify  # allowed: the runtime, not the container; rare
+
+            notify.prepare(entry, spec, options)
         return _Creation(entry, spec, options).run()
     except BaseException:
         entry.remove()

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from sampan.runtime.lifecycle.host_terminal import HostTerminal
+    from sampan.runtime.lifecycle.notify import Relay
 
 _NOT_PASSED_ON = (signals.SIGCHLD, signals.SIGWINCH, signals.SIGPIPE, signals.numbers()["SIGURG"])
 _CHUNK = 4096  # PIPE_BUF: what poll(2) promises a pipe takes without blocking
@@ -146,13 +147,16 @@ class Stdio:
 
 @dataclass
 class Attached:
-    """A process, our child, and what connects it with us. `console` is the near end of its terminal or -1."""
+    """A process, our child, and what connects it with us. `console` is the near end of its terminal or -1. `relay`: it
+    says when it is ready; the service manager then watches us, who stay as long as it does.
+    """
 
     pid: int
     pidfd: int
     stdio: Stdio
     console: int = -1
     terminal: HostTerminal | None = None
+    relay: Relay | None = None
 
     def follow(self, arriving: Signals) -> int:
         """Relay and pass signals on until it ends. Returns its exit code; 128 + n when signal n ended it.
@@ -169,6 +173,8 @@ class Attached:
                     pump.step()
             for number in arriving.take():
                 self._pass_on(number)
+            if self.relay is not None:
+                self.relay.pass_on(os.getpid())
             code = self._reap()
         for pump in pumps:
             if pump.source != 0:
@@ -188,6 +194,8 @@ class Attached:
         poll = select.poll()
         poll.register(self.pidfd, select.POLLIN)
         poll.register(arriving.fd, select.POLLIN)
+        if self.relay is not None:
+            poll.register(self.relay.sock, select.POLLIN)
         wanted: dict[int, int] = {}
         for pump in pumps:
             if not pump.ended:

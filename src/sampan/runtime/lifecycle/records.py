@@ -4,6 +4,7 @@
         state.json      Record; written whole and renamed into place
         config.json     the spec as it was at create: later changes of the bundle mean nothing (runtime.md, "Lifecycle")
         start.sock      while created: the init stage listens on it (create.py)
+        notify/         where the program says that it is ready (notify.py); seldom
 
 Making the directory is what claims the id. A record without a pid belongs to a create that is at work, or was killed.
 """
@@ -211,8 +212,22 @@ class Entry:
     def remove(self) -> None:
         """Take the directory away; the id is free again. What is in it goes first, state.json last of all."""
         for name in sorted(os.listdir(self.fd), key=lambda name: name == "state.json"):
-            os.unlink(name, dir_fd=self.fd)
+            _remove(self.fd, name)
         try:
             os.rmdir(f"{self.root}/{self.id}")  # allowed: the id was checked, the root is ours
         except FileNotFoundError:
             pass  # another delete was as fast
+
+
+def _remove(directory: int, name: str) -> None:
+    """A file, or a directory and all that is in it; links are not followed."""
+    try:
+        os.unlink(name, dir_fd=directory)
+    except IsADirectoryError:
+        below = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+        try:
+            for each in os.listdir(below):
+                _remove(below, each)
+        finally:
+            os.close(below)
+        os.rmdir(name, dir_fd=directory)
