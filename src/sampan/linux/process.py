@@ -120,7 +120,7 @@ def children() -> set[int]:
     Empty on a kernel that does not list them (CONFIG_PROC_CHILDREN, proc(5)).
     """
     try:
-        with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as file:
+        with open(f"/proc/self/task/{os.getpid()}/children", encoding="utf-8") as file:
             return {int(pid) for pid in file.read().split()}
     except FileNotFoundError:
         return set()
@@ -141,7 +141,7 @@ def stat(pid: int) -> Stat:
     """Raises FileNotFoundError or ProcessLookupError when there is no such process."""
     fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        text = os.read(fd, 4096).decode("ascii", "replace")
+        text = os.read(fd, 4096).decode("utf-8", "replace")
     finally:
         os.close(fd)
     fields = text.rpartition(")")[2].split()  # the name before it may hold anything, spaces and parentheses too

@@ -73,7 +73,7 @@ def is_initial() -> bool:
 
 def read_map(pid: int | str, name: str) -> list[Mapping]:
     """The mappings of a process's user namespace; `name` is "uid_map" or "gid_map"."""
-    with open(f"/proc/{pid}/{name}", encoding="ascii") as file:
+    with open(f"/proc/{pid}/{name}", encoding="utf-8") as file:
         return [tuple(int(word) for word in line.split()) for line in file]  # type: ignore[misc]
 
 

@@ -1,0 +1,185 @@
+"""Making a pack (pack.py): once for each interpreter and each state of the sources."""
+
+from __future__ import annotations
+
+import __future__
+import ast
+import marshal
+import os
+import sys
+
+from sampan.lean import pack
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from types import CodeType
+
+_PACKAGE = __name__.partition(".")[0]
+_HEADER = 16
+
+
+def run(launcher: str, program: str, roots: Mapping[str, str]) -> None:
+    """Run `program`'s `main`, and before that make its pack in the __pycache__ beside the launcher, if we may.
+
+    Each root, a module, gets a group: what it needs besides the needs of the module that is its value ("": none), from
+    which it is imported later.
+    """
+    directory, name = os.path.split(os.path.abspath(launcher))
+    interpreter = os.path.realpath(sys.executable)  # allowed: our own program
+    if not sys.dont_write_bytecode and interpreter == f"/usr/bin/python3.{sys.version_info[1]}":
+        for root in roots:
+            __import__(root)
+        _write(f"{directory}/__pycache__/{name}.{os.path.basename(interpreter)}.pyc", _pack(program, roots))
+    __import__(program)
+    sys.modules[program].main()
+
+
+def _pack(program: str, roots: Mapping[str, str]) -> bytes:
+    needs = _all_needs(name for name in sorted(sys.modules) if name.partition(".")[0] == _PACKAGE)
+    names = sorted(needs)
+    package = os.path.dirname(_file(_PACKAGE))
+    codes = {name: _compiled(_file(name)) for name in names}
+    blobs = b""
+    index: dict[str, pack.Entry] = {}
+    for name in names:
+        code = marshal.dumps(codes[name])
+        source = _file(name)
+        status = os.stat(source)
+        index[name] = (
+            os.path.relpath(source, package), hasattr(sys.modules[name], "__path__"), len(blobs), len(code),
+            status.st_mtime_ns, status.st_size,
+        )
+        blobs += code
+    groups: dict[str, pack.Group] = {}
+    for root, members in _groups(needs, roots).items():
+        code = marshal.dumps({name: codes[name] for name in members})
+        groups[root] = (len(blobs), len(code), members)
+        blobs += code
+    there = (os.path.dirname(package), *(path for path in sys.path if "/site-packages" in path))
+    contents: pack.Contents = (package, there, program, index, groups, _libraries())
+    return _assembled(marshal.dumps((codes[pack.__name__], contents)), blobs)
+
+
+def _assembled(contents: bytes, blobs: bytes) -> bytes:
+    from _frozen_importlib_external import MAGIC_NUMBER
+
+    boot = marshal.dumps(_compiled(_file(pack.__name__).replace("pack.py", "boot.py")))
+    place = (_HEADER + len(boot)).to_bytes(4, "little") + len(contents).to_bytes(4, "little")
+    return MAGIC_NUMBER + bytes(4) + place + boot + contents + blobs
+
+
+def _file(name: str) -> str:
+    return sys.modules[name].__file__ or ""
+
+
+def _groups(needs: Mapping[str, list[str]], roots: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    found = {}
+    for root, importer in roots.items():
+        there = {pack.__name__, *(_closure(importer, needs) if importer else ())}
+        found[root] = tuple(name for name in _closure(root, needs) if name not in there)
+    return found
+
+
+def _all_needs(names: Iterable[str]) -> dict[str, list[str]]:
+    """Our modules, with those of the standard library that they use: each with the modules that it needs itself."""
+    found: dict[str, list[str]] = {}
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found[name] = [each for each in _needs(name) if _is_source(each)]
+            waiting += found[name]
+    return found
+
+
+def _is_source(name: str) -> bool:
+    """Not built in, frozen into the interpreter, or compiled."""
+    spec = getattr(sys.modules.get(name), "__spec__", None)
+    return type(spec.loader).__name__ == "SourceFileLoader" if spec is not None else False
+
+
+def _needs(name: str) -> list[str]:
+    """The modules that a module imports as it is executed, with the packages they lie in."""
+    found = [name.rpartition(".")[0]]
+    for module in _imported(_tree(_file(name)).body):
+        steps = module.split(".")
+        found += [".".join(steps[:length]) for length in range(1, len(steps) + 1)]
+    return found
+
+
+def _imported(body: list[ast.stmt]) -> Iterator[str]:
+    for statement in body:
+        if isinstance(statement, ast.Import):
+            yield from (alias.name for alias in statement.names)
+        elif isinstance(statement, ast.ImportFrom) and statement.module:
+            yield statement.module
+            yield from (f"{statement.module}.{alias.name}" for alias in statement.names)
+        elif isinstance(statement, ast.If):
+            if ast.unparse(statement.test) != "TYPE_CHECKING":
+                yield from _imported(statement.body)
+            yield from _imported(statement.orelse)
+
+
+def _closure(name: str, needs: Mapping[str, list[str]]) -> list[str]:
+    """A module behind all that it needs."""
+    found: list[str] = []
+    met = set()
+
+    def visit(each: str) -> None:
+        if each not in met:
+            met.add(each)
+            for needed in needs[each]:
+                visit(needed)
+            found.append(each)
+
+    visit(name)
+    return found
+
+
+def _tree(source: str) -> ast.Module:
+    """Without `from __future__ import annotations`: the compiler knows, and the module need not be imported."""
+    with open(source, "rb") as file:
+        tree = ast.parse(file.read())
+    tree.body = [it for it in tree.body if not (isinstance(it, ast.ImportFrom) and it.module == "__future__")]
+    return tree
+
+
+def _compiled(source: str) -> CodeType:
+    """Without docstrings and asserts (python -OO; the asserts are for the type checker) and without line numbers: half
+    as much to read.
+    """
+    flags = __future__.annotations.compiler_flag
+    code: CodeType = compile(_tree(source), source, "exec", flags, dont_inherit=True, optimize=2)
+    return _without_lines(code)
+
+
+def _without_lines(code: CodeType) -> CodeType:
+    constants = tuple(_without_lines(it) if isinstance(it, type(code)) else it for it in code.co_consts)
+    return code.replace(co_linetable=b"", co_consts=constants)
+
+
+def _libraries() -> dict[str, str]:
+    """The interpreter's own, not those of packages."""
+    found = {}
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None) or ""
+        if file.endswith(".so") and "." not in name and "/site-packages/" not in file:
+            found[name] = file
+    return found
+
+
+def _write(path: str, data: bytes) -> None:
+    """Whole or not at all: other programs read it at the same time. Not where we may not write."""
+    temporary = f"{path}.{os.getpid()}"
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    except OSError:
+        return  # the usual way it is
+    try:
+        with open(fd, "wb") as file:
+            file.write(data)
+        os.rename(temporary, path)
+    except OSError:
+        os.unlink(temporary)  # a full disk: the next program tries again
