@@ -10,87 +10,118 @@ from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).parents[2] / "src" / "sampan"
-LOADERS = """
-import sys
-sys.path.insert(0, sys.argv[1])
-from sampan.lean import pack
-pack.install(pack.__file__.rpartition("/lean/")[0])
-from sampan.runtime.lifecycle import create
-print(type(create.__spec__.loader).__name__, create.__file__, getattr(create, "ADDED", ""))
+CHECKOUT = Path(__file__).parents[2]
+LAUNCHER = (CHECKOUT / "bin" / "sampan-runtime").read_text()
+PYTHON = os.path.realpath(sys.executable)
+PROBE = """
+import os, sys
+
+def main():
+    if sys.argv[1:] == ["child"]:
+        from sampan.lean import pack
+        from sampan.runtime.lifecycle import create
+        if not pack.vouch("sampan.runtime.lifecycle.stage"):  # a pack has no asserts
+            sys.exit("not packed")
+        for name in sys.meta_path[0].libraries:
+            __import__(name)  # the interpreter's own, which everybody may read
+        pid = os.fork()
+        if pid == 0:
+            os.chroot("/var/empty" if os.path.isdir("/var/empty") else "/mnt")
+            import sampan.runtime.lifecycle.stage as stage
+            print(type(stage.__spec__.loader).__name__, stage.plan.__package__, os.path.exists("/usr"))
+            sys.stdout.flush()
+            os._exit(0)
+        os.waitpid(pid, 0)
+        return
+    from sampan.runtime.command import run
+    from sampan.runtime.lifecycle import create
+    from sampan.linux import cgroup
+    print(type(create.__spec__.loader).__name__, create.__file__, getattr(create, "ADDED", ""), create.__spec__.parent,
+          cgroup.__path__, run.create is create, sorted(name for name in sys.modules if name.startswith("sampan.")))
 """
+
+pytestmark = pytest.mark.skipif(
+    not PYTHON.startswith("/usr/bin/python3."), reason="packs are for the interpreters of the distribution"
+)
 
 
 @pytest.fixture
-def copy(tmp_path: Path) -> Path:
-    shutil.copytree(SOURCE, tmp_path / "sampan", ignore=shutil.ignore_patterns("__pycache__"))
+def place(tmp_path: Path) -> Path:
+    """An installation of its own, whose launcher starts a probe instead of the runtime."""
+    packages = tmp_path / f"lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
+    shutil.copytree(CHECKOUT / "src" / "sampan", packages / "sampan", ignore=shutil.ignore_patterns("__pycache__"))
+    (packages / "sampan" / "probe.py").write_text(PROBE)
+    (tmp_path / "pyvenv.cfg").write_text("home = /usr/bin\ninclude-system-site-packages = false\n")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python3").symlink_to(PYTHON)
+    program = tmp_path / "bin" / "sampan-runtime"
+    program.write_text(LAUNCHER.replace('PROGRAM = f"{COMMANDS}.main"', 'PROGRAM = "sampan.probe"'))
+    program.chmod(0o755)
     return tmp_path
 
 
-def loaded(copy: Path) -> list[str]:
-    """[loader of runtime.lifecycle.create, its file, its ADDED if any]"""
-    done = subprocess.run(
-        [sys.executable, "-IS", "-c", LOADERS, str(copy)], check=True, capture_output=True, text=True
-    )
-    return done.stdout.split()
+def probe(place: Path, *arguments: str, before: tuple[str, ...] = ()) -> list[str]:
+    """What the probe says: [loader, file of create, its ADDED, …]"""
+    command = [*before, str(place / "bin" / "sampan-runtime"), *arguments]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split(" ")
 
 
-def pack_of(copy: Path) -> Path:
-    (found,) = (copy / "sampan" / "__pycache__").glob("*.cold")
+def pack_of(place: Path) -> Path:
+    (found,) = (place / "bin" / "__pycache__").iterdir()
     return found
 
 
-def test_it_is_made_and_used(copy: Path) -> None:
-    expected = ["Pack", str(copy / "sampan/runtime/lifecycle/create.py")]
-    assert loaded(copy) == ["SourceFileLoader", expected[1]]  # it was imported to be packed
-    assert loaded(copy) == expected
+def source(place: Path, name: str) -> Path:
+    (found,) = place.glob(f"lib/*/site-packages/sampan/{name}")
+    return found
 
 
-def test_a_changed_source_is_imported_as_it_is_now(copy: Path) -> None:
-    loaded(copy)
-    with (copy / "sampan/runtime/lifecycle/create.py").open("a") as file:
+def test_it_is_made_and_used(place: Path) -> None:
+    """The same modules, in the same state, as in the usual way."""
+    first, second, third = probe(place), probe(place), probe(place)
+    assert (first[0], second[0]) == ("SourceFileLoader", "Pack")
+    assert first[1] == str(source(place, "runtime/lifecycle/create.py"))
+    assert second[1:7] == first[1:7]
+    assert second == third
+    assert "'sampan.runtime.lifecycle.stage'" not in str(second)
+
+
+@pytest.mark.parametrize("changed", ["runtime/lifecycle/create.py", "lean/pack.py", "runtime/__init__.py"])
+def test_a_changed_source_is_imported_as_it_is_now(place: Path, changed: str) -> None:
+    probe(place)
+    with source(place, changed).open("a") as file:
         file.write("\nADDED = 'added'\n")
-    assert loaded(copy)[0::2] == ["SourceFileLoader", "added"]
-    loaded(copy)  # makes it anew
-    assert loaded(copy)[0::2] == ["Pack", "added"]
+    with source(place, "runtime/lifecycle/create.py").open("a") as file:
+        file.write("\nADDED = 'added'\n")
+    assert probe(place)[0::2][:2] == ["SourceFileLoader", "added"]
+    assert probe(place)[2] == "added"  # makes it anew
+    assert probe(place)[0::2][:2] == ["Pack", "added"]
 
 
-@pytest.mark.parametrize("damage", [b"", b"rubbish", None])
-def test_a_damaged_pack_is_made_anew(copy: Path, damage: bytes | None) -> None:
-    loaded(copy)
-    pack = pack_of(copy)
-    whole = pack.read_bytes()
-    pack.write_bytes(whole[: len(whole) // 2] if damage is None else damage)
-    loaded(copy)
-    assert pack.read_bytes()[:12] == whole[:12]
-    assert loaded(copy)[0] == "Pack"
+def test_a_module_of_a_group_that_has_changed_makes_the_group_the_usual_way(place: Path) -> None:
+    probe(place)
+    with source(place, "runtime/operation.py").open("a") as file:
+        file.write("\nADDED = 'added'\n")
+    assert probe(place)[0] == "Pack"  # by itself it has not changed
+    assert not list((place / "bin" / "__pycache__").iterdir())
 
 
-def test_the_first_command_is_loaded_whole_and_at_once(copy: Path) -> None:
-    """The same modules, in the same state, as one by one."""
-    script = LOADERS.replace('"/lean/")[0])', '"/lean/")[0], "run")').replace("print(", "names = (")
-    script += """
-from sampan.runtime.command import main, run
-from sampan.linux import cgroup
-print(len([name for name in sys.modules if name.startswith("sampan.")]), sys.modules["sampan.runtime.plan"].__package__,
-      cgroup.detect.__module__, cgroup.__path__, run.create is create, create.__spec__.name)
-"""
-    command = [sys.executable, "-IS", "-c", script, str(copy)]
-    first, second, third = (
-        subprocess.run(command, check=True, capture_output=True, text=True).stdout.split() for _ in range(3)
-    )
-    assert second == third and second[1:] == first[1:]
-    assert int(second[0]) > 50
+def test_with_debug_it_is_left_alone(place: Path) -> None:
+    probe(place)
+    assert probe(place, "--debug")[0] == "SourceFileLoader"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs chroot")
+def test_a_new_process_imports_the_stage_where_no_file_can_be_found(place: Path) -> None:
+    probe(place)
+    assert probe(place, "child") == ["Pack", "sampan.runtime", "False\n"]
 
 
 @pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="needs a user who may not write")
-def test_without_the_right_to_write_it_does_without(copy: Path) -> None:
-    for path in (copy, *copy.parents):
+def test_without_the_right_to_write_it_does_without(place: Path) -> None:
+    for path in (place, *place.parents):
         if path.is_relative_to("/tmp"):
             path.chmod(path.stat().st_mode | 0o055)
-    command = [sys.executable, "-IS", "-c", LOADERS, str(copy)]
-    if os.geteuid() == 0:
-        command = ["setpriv", "--reuid=54321", "--regid=54321", "--clear-groups", *command]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    assert done.stdout.split()[0] == "SourceFileLoader"
-    assert not list(copy.rglob("*.cold*"))
+    before = ("setpriv", "--reuid=54321", "--regid=54321", "--clear-groups") if os.geteuid() == 0 else ()
+    assert probe(place, before=before)[0] == "SourceFileLoader"
+    assert not (place / "bin" / "__pycache__").exists()

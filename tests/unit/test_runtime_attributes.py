@@ -105,7 +105,6 @@ def test_processes_that_could_never_be(wanted: oci.Process, words: str) -> None:
     (oci.Linux(memory_policy=oci.MemoryPolicy(mode="MPOL_BIND", nodes="0-4000000000")), "list of numbers"),
     (oci.Linux(memory_policy=oci.MemoryPolicy(mode="MPOL_BIND", nodes="0", flags=["MPOL_F"])), "memoryPolicy.flags"),
     (oci.Linux(intel_rdt=oci.IntelRdt(clos_id="a")), "intelRdt"),
-    (oci.Linux(net_devices={"eth0": oci.NetDevice()}), "private NET namespace"),
     (oci.Linux(time_offsets={"boottime": {"nanosecs": 1_000_000_000}}), "nanosecs"),
     (oci.Linux(time_offsets={"boottime": {"secs": 1 << 63}}), "64 bits"),
     (oci.Linux(seccomp=oci.Seccomp(default_action="SCMP_ACT_NOTIFY")), "default action"),

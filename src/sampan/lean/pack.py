@@ -45,7 +45,7 @@ def start(fd: int, behind: int, contents: Contents) -> None:
 
     With --debug out of their sources, for the line numbers in what goes wrong.
     """
-    package, path, program, *_ = contents
+    _, path, program, *_ = contents
     sys.path[:0] = path
     pack = Pack(fd, behind, contents)
     if "--debug" in sys.argv or not pack.is_current(__name__):
@@ -57,9 +57,9 @@ def start(fd: int, behind: int, contents: Contents) -> None:
     sys.modules[program].main()
 
 
-def holds(name: str) -> bool:
-    """Whether the group of a module can be imported out of a pack, by whatever process."""
-    return any(isinstance(finder, Pack) and name in finder.groups for finder in sys.meta_path)
+def vouch(name: str) -> bool:
+    """Whether the group of a module can be imported out of a pack, from now on without a look at any other file."""
+    return any(isinstance(finder, Pack) and finder.vouch(name) for finder in sys.meta_path)
 
 
 class Pack:
@@ -69,6 +69,7 @@ class Pack:
         self.fd, self.behind = fd, behind
         self.package, _, _, self.index, self.groups, self.libraries = contents
         self._codes: dict[str, CodeType] = {}
+        self._vouched: set[str] = set()
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
         if name in self.libraries:
@@ -77,11 +78,19 @@ class Pack:
             self._execute_group(name)
         return self._spec(name) if self.is_current(name) else None
 
+    def vouch(self, name: str) -> bool:
+        """Look now whether the sources of a group are as they were, and not again."""
+        names = self.groups[name][2] if name in self.groups else ()
+        if not names or not all(map(self.is_current, names)):
+            return False
+        self._vouched.update(names)
+        return True
+
     def is_current(self, name: str) -> bool:
         """Whether a module is here, its source unchanged; if that has changed, the next program makes a new pack."""
         entry = self.index.get(name)
-        if entry is None:
-            return False
+        if entry is None or name in self._vouched:
+            return entry is not None
         try:
             status = posix.stat(f"{self.package}/{entry[0]}")
         except OSError:
@@ -121,7 +130,7 @@ class Pack:
         """
         offset, size, members = self.groups[name]
         names = [each for each in members if each not in sys.modules]
-        if not all([self.is_current(each) for each in names]):
+        if not all(map(self.is_current, names)):
             return
         codes: dict[str, CodeType] = marshal.loads(posix.pread(self.fd, size, self.behind + offset))  # allowed: .pyc
         self._codes = {name: codes[name]}

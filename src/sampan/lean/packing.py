@@ -1,8 +1,8 @@
 """Making a pack (pack.py): once for each interpreter and each state of the sources."""
 
 from __future__ import annotations
-
 import __future__
+
 import ast
 import marshal
 import os
@@ -112,7 +112,7 @@ def _imported(body: list[ast.stmt]) -> Iterator[str]:
     for statement in body:
         if isinstance(statement, ast.Import):
             yield from (alias.name for alias in statement.names)
-        elif isinstance(statement, ast.ImportFrom) and statement.module:
+        elif isinstance(statement, ast.ImportFrom) and statement.module and statement.module != "__future__":
             yield statement.module
             yield from (f"{statement.module}.{alias.name}" for alias in statement.names)
         elif isinstance(statement, ast.If):
@@ -138,25 +138,57 @@ def _closure(name: str, needs: Mapping[str, list[str]]) -> list[str]:
 
 
 def _tree(source: str) -> ast.Module:
-    """Without `from __future__ import annotations`: the compiler knows, and the module need not be imported."""
     with open(source, "rb") as file:
-        tree = ast.parse(file.read())
-    tree.body = [it for it in tree.body if not (isinstance(it, ast.ImportFrom) and it.module == "__future__")]
-    return tree
+        return ast.parse(file.read())
+
+
+class _Bare(ast.NodeTransformer):
+    """Takes out what is for readers and for the type checker; half as much is left to read and to execute.
+
+    `if TYPE_CHECKING`, the annotations of functions and variables (not those of classes: they are the members of
+    records and structs), and `from __future__ import annotations`, for which a module would be imported.
+    """
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.ImportFrom | None:
+        return None if node.module == "__future__" else node
+
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
+        self.generic_visit(node)
+        return (node.orelse or ast.Pass()) if ast.unparse(node.test) == "TYPE_CHECKING" else node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
+        node.returns = None
+        node.body = [self._plain(each) for each in node.body]
+        self.generic_visit(node)
+        return node
+
+    def visit_Module(self, node: ast.Module) -> ast.Module:
+        node.body = [self._plain(each) for each in node.body]
+        self.generic_visit(node)
+        return node
+
+    def visit_arg(self, node: ast.arg) -> ast.arg:
+        node.annotation = None
+        return node
+
+    def _plain(self, node: ast.stmt) -> ast.stmt:
+        if not isinstance(node, ast.AnnAssign):
+            return node
+        plain = ast.Pass() if node.value is None else ast.Assign([node.target], node.value)
+        return ast.copy_location(plain, node)
 
 
 def _compiled(source: str) -> CodeType:
-    """Without docstrings and asserts (python -OO; the asserts are for the type checker) and without line numbers: half
-    as much to read.
-    """
+    """Without docstrings and asserts (python -OO; the asserts are for the type checker) and without line numbers."""
+    tree = ast.fix_missing_locations(_Bare().visit(_tree(source)))
     flags = __future__.annotations.compiler_flag
-    code: CodeType = compile(_tree(source), source, "exec", flags, dont_inherit=True, optimize=2)
+    code: CodeType = compile(tree, source, "exec", flags, dont_inherit=True, optimize=2)
     return _without_lines(code)
 
 
 def _without_lines(code: CodeType) -> CodeType:
     constants = tuple(_without_lines(it) if isinstance(it, type(code)) else it for it in code.co_consts)
-    return code.replace(co_linetable=b"", co_consts=constants)
+    return code.replace(co_linetable=b"", co_qualname=code.co_name, co_consts=constants)
 
 
 def _libraries() -> dict[str, str]:

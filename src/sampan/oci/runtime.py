@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from sampan.lean import structs
 
+VERSION = "1.2.0"
+"""Of the specification."""
+
 
 class _Struct(structs.Struct, rename="camel", omit_defaults=True, kw_only=True):
     pass

@@ -41,7 +41,6 @@ def check(spec: oci.Spec) -> list[str]:
     if linux is None or process is None:
         raise InvalidArgument("the spec has no process or no linux section")
     warnings = check_process(process) + mount_entries.check(spec.mounts)
-    kinds = {namespace.type for namespace in linux.namespaces}
     sysctl.check(linux.sysctl, linux)
     labels.check_selinux(linux.mount_label, "mountLabel")
     if linux.personality is not None:
@@ -52,10 +51,6 @@ def check(spec: oci.Spec) -> list[str]:
         seccomp.check_policy(linux.seccomp)
     if linux.intel_rdt is not None:
         _check_intel_rdt()
-    if linux.net_devices:
-        from sampan.runtime import netdevices  # allowed: the runtime, not the container; rare, and brings netlink
-
-        netdevices.check(linux.net_devices, "network" in kinds)
     for clock, offset in linux.time_offsets.items():
         if not 0 <= offset.get("nanosecs", 0) < 1_000_000_000:
             raise InvalidArgument(f"timeOffsets: {clock}: nanosecs is 0 to 999999999")

@@ -10,7 +10,7 @@ from sampan.lean import structs
 from sampan.lean.record import dataclass
 from sampan.linux import clone
 from sampan.linux.cgroup import Group
-from sampan.runtime import newborn, plan
+from sampan.runtime import namespaces, newborn
 from sampan.runtime.init import Stdio
 from sampan.runtime.newborn import Newborn, Work
 from sampan.runtime.operation import Recorder, Report
@@ -60,7 +60,7 @@ def start(work: Work, joined: dict[str, int], stdio: Stdio, born_as: int = 0) ->
     if linux is None or work.spec.process is None:
         raise StartFailed("the spec has no process or no linux section")
     recorder = Recorder()
-    opened = newborn.open_namespaces(linux, joined)
+    opened = namespaces.open_named(linux, joined)
     fds = list(opened.values())
     group: Group | None = None
     try:
@@ -68,7 +68,7 @@ def start(work: Work, joined: dict[str, int], stdio: Stdio, born_as: int = 0) ->
         join_fds = group.open_join_fds()
         fds += join_fds
         entered = joined | opened
-        flags = plan.clone_flags(linux, entered)
+        flags = namespaces.clone_flags(linux, entered)
         child = newborn.create(flags | born_as, group.open_v2_fd(), entered.get("pid", -1))
         recorder.done("Clone", f"a process in {_kinds(flags)} namespaces of its own")
         kinds = ["stdio"] * 3 + ["cgroup"] * len(join_fds) + list(entered)
@@ -108,7 +108,7 @@ def is_usual(work: Work, joined: Iterable[str]) -> bool:
         return False
     named = {namespace.type: 0 for namespace in linux.namespaces if namespace.path} | dict.fromkeys(joined, 0)
     kinds = {namespace.type for namespace in linux.namespaces}
-    return plan.clone_flags(linux, named) == newborn.USUAL and "pid" not in named and "user" not in kinds
+    return namespaces.clone_flags(linux, named) == newborn.USUAL and "pid" not in named and "user" not in kinds
 
 
 def _kinds(flags: int) -> str:

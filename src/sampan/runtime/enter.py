@@ -19,9 +19,9 @@ from sampan.errors import Conflict, Internal, SampanError, from_message
 from sampan.jobs import channel as wire
 from sampan.lean.record import dataclass, field
 from sampan.linux import clone, paths, process, userns
-from sampan.linux.cgroup import Group
+from sampan.linux.cgroup.group import Group
 from sampan.oci import runtime as oci
-from sampan.runtime import container, identity, init, newborn
+from sampan.runtime import container, identity, init, offspring
 from sampan.runtime.credentials import BecomeNamespaceRoot
 from sampan.runtime.kernel import JoinCgroup
 from sampan.runtime.operation import Operation, Stage
@@ -113,7 +113,7 @@ class Joined:
         if self.console >= 0:
             os.close(self.console)
         if self.pid >= 0:
-            newborn.kill(self.pidfd)
+            offspring.kill(self.pidfd)
             os.waitpid(self.pid, 0)
 
 
@@ -165,7 +165,7 @@ def _start(
 
         others = process.children()
         v2 = group.open_v2_fd() if group is not None else None
-        joining, joining_pidfd, sync = newborn.clone_child(0, -1, v2, child)
+        joining, joining_pidfd, sync = offspring.clone_child(0, -1, v2, child)
     finally:
         container.close(join_fds)
     joined = Joined()
@@ -176,7 +176,7 @@ def _start(
         raise
     finally:
         sync.close()
-        newborn.kill(joining_pidfd)
+        offspring.kill(joining_pidfd)
         os.waitpid(joining, 0)
         if joined.pid < 0:
             _end_nameless(process.children() - others)
@@ -253,7 +253,7 @@ def _end_nameless(pids: set[int]) -> None:
     process 1 of the container could never end (it waits for all of its namespace, pid_namespaces(7)).
     """
     for pid in pids:
-        newborn.kill(os.pidfd_open(pid))
+        offspring.kill(os.pidfd_open(pid))
         os.waitpid(pid, 0)
 
 

@@ -10,9 +10,10 @@ import sampan
 from sampan.errors import Unsupported
 from sampan.linux import capability, clone, mempolicy, seccomp, seccomp_compiler
 from sampan.linux.cgroup.host import V1_CONTROLLERS, V2_CONTROLLERS
+from sampan.oci import runtime as oci
 from sampan.runtime import options
 
-OCI_VERSION_MIN, OCI_VERSION_MAX = "1.0.0", "1.2.0"
+OCI_VERSION_MIN = "1.0.0"
 HOOKS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
 
 
@@ -22,7 +23,7 @@ def document() -> dict[str, object]:
     filters = _seccomp(annotations)
     return {
         "ociVersionMin": OCI_VERSION_MIN,
-        "ociVersionMax": OCI_VERSION_MAX,
+        "ociVersionMax": oci.VERSION,
         "hooks": list(HOOKS),
         "mountOptions": options.known(),
         "linux": {

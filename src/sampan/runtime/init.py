@@ -19,27 +19,25 @@ import os
 import select
 import stat
 
-from sampan.errors import SampanError, StartFailed, to_message
+from sampan.errors import StartFailed
 from sampan.jobs import channel as wire
 from sampan.lean import structs
 from sampan.lean.record import dataclass, field
 from sampan.linux import capability, paths, process, seccomp, signals, trampoline, userns
 from sampan.oci import runtime as oci
-from sampan.runtime import attributes, gate, pid1, users, working_directory
-from sampan.runtime.operation import Operation, OperationFailed, Recorder, Report, Stage, perform
+from sampan.runtime import attributes, gate, offspring, pid1, users, working_directory
+from sampan.runtime.operation import Operation, Recorder, Report, Stage, perform
 from sampan.runtime.terminal import OpenConsole
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
     from typing import NoReturn
 
     from sampan.linux.seccomp import Filter
 
 Stdio = tuple[int, int, int]
 
-_LONGEST = 8192
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -75,7 +73,7 @@ class ProcessSetup:
 def run(sync: socket.socket, plan: list[Operation], setup: ProcessSetup) -> NoReturn:
     """Do the plan, become the user's program. Never returns; what fails goes to the other side as one message."""
     process.close_all_but([sync.fileno(), *setup.stdio, *setup.keep])
-    guarded(sync, lambda: perform_and_become(sync, plan, setup, Report({}), Recorder()))
+    offspring.guarded(sync, lambda: perform_and_become(sync, plan, setup, Report({}), Recorder()))
 
 
 def perform_and_become(
@@ -86,32 +84,6 @@ def perform_and_become(
     perform(plan, stage, recorder)
     report.steps = recorder.steps
     _become(sync, stage, setup, report)
-
-
-def guarded(sync: socket.socket, act: Callable[[], None]) -> NoReturn:
-    """Run `act`; what it raises goes to the other side as one message, and the process ends."""
-    try:
-        act()
-    except OperationFailed as error:
-        _report(sync, StartFailed(f"failed to start the container: {error}"))
-    except SampanError as error:
-        _report(sync, error)
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        _report(sync, StartFailed(f"failed to start the container: {where}{error.strerror or error}"))
-    except BaseException as error:
-        _report(sync, StartFailed(f"failed to start the container: {type(error).__name__}: {error}"))
-    finally:  # whatever happens: our caller's frames are the runtime's own, and not for us to return to
-        os._exit(127)
-
-
-def _report(sync: socket.socket, error: SampanError) -> None:
-    message = to_message(error)
-    message["message"] = str(message["message"])[:_LONGEST]  # it may quote what is longer than a message can be
-    try:
-        wire.send(sync, {"error": message})
-    except OSError:
-        os._exit(126)  # nobody is left to tell
 
 
 def _become(sync: socket.socket, stage: Stage, setup: ProcessSetup, report: Report) -> None:

@@ -9,7 +9,8 @@ import struct
 
 from sampan.errors import InvalidArgument
 from sampan.lean.record import dataclass
-from sampan.linux import cgroup, clone, process, procfs
+from sampan.linux import clone, process, procfs
+from sampan.linux.cgroup import membership
 from sampan.runtime import sysctl
 from sampan.runtime.operation import Stage
 
@@ -39,7 +40,7 @@ class JoinCgroup:
         return f"join cgroup {self.path}"
 
     def apply(self, stage: Stage) -> None:
-        cgroup.join(self.fds)
+        membership.join(self.fds)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sampan.errors import InvalidArgument
 from sampan.linux import mount
-from sampan.linux.cgroup import hierarchies
+from sampan.linux.cgroup.host import hierarchies
 from sampan.runtime import devices, options, target
 from sampan.runtime.cgroup_mount import Hierarchy, MountCgroups
 from sampan.runtime.devices import MakeDevice, PopulateDev

@@ -8,16 +8,16 @@ descriptors, and the newborn becomes the container's init stage (init.py).
 from __future__ import annotations
 
 import os
-import select
 
-from sampan.errors import InvalidArgument, StartFailed
+from sampan.errors import InvalidArgument
 from sampan.jobs import channel as wire
 from sampan.lean import structs
 from sampan.lean.record import dataclass
 from sampan.linux import clone, process, signals, userns
-from sampan.linux.cgroup import Group, Host
+from sampan.linux.cgroup.group import Group
+from sampan.linux.cgroup.host import Host
 from sampan.oci import runtime as oci
-from sampan.runtime import identity, init, plan
+from sampan.runtime import identity, init, namespaces, offspring, plan
 from sampan.runtime.kernel import JoinCgroup
 from sampan.runtime.operation import Recorder, Report
 from sampan.runtime.rootfs import Rootfs, operation
@@ -56,7 +56,7 @@ class Newborn:
     def end(self) -> None:
         """Kill it and wait for its end. Its exit is left for its parent, who may be ours, to take."""
         self.sync.close()
-        kill(self.pidfd)
+        offspring.kill(self.pidfd)
 
 
 def create(
@@ -71,41 +71,8 @@ def create(
             warm(1)
         _wait(sync)
 
-    pid, pidfd, sync = clone_child(flags, pid_namespace, v2_cgroup, child)
+    pid, pidfd, sync = offspring.clone_child(flags, pid_namespace, v2_cgroup, child)
     return Newborn(pid, pidfd, sync, flags & ~clone.PARENT)
-
-
-def clone_child(
-    flags: int, pid_namespace: int, v2_cgroup: int | None, child: Callable[[socket.socket], None]
-) -> tuple[int, int, socket.socket]:
-    """clone3 with a socket between the two: `child` runs in the new process with its end and must not return.
-
-    setns of a pid namespace decides where children are born, we stay where we are. Returns (pid, pidfd, our end);
-    closes `v2_cgroup`.
-    """
-    ours, theirs = wire.pair()
-    own = -1
-    try:
-        if pid_namespace >= 0:
-            own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
-            clone.setns(pid_namespace, clone.NEWPID)
-        pid, pidfd = clone.clone3(flags, -1 if v2_cgroup is None else v2_cgroup)
-        if pid == 0:
-            try:
-                child(theirs)
-            finally:
-                os._exit(127)
-    except BaseException:
-        ours.close()
-        raise
-    finally:
-        if own >= 0:
-            clone.setns(own, clone.NEWPID)
-            os.close(own)
-        if v2_cgroup is not None:
-            os.close(v2_cgroup)
-        theirs.close()
-    return pid, pidfd, ours
 
 
 def _wait(sync: socket.socket) -> NoReturn:
@@ -114,7 +81,7 @@ def _wait(sync: socket.socket) -> NoReturn:
     received = wire.receive(sync)
     if received is None:
         os._exit(0)
-    init.guarded(sync, lambda: _begin(sync, *received))
+    offspring.guarded(sync, lambda: _begin(sync, *received))
 
 
 def _begin(sync: socket.socket, message: dict[str, Any], fds: list[int]) -> None:
@@ -131,7 +98,7 @@ def _begin(sync: socket.socket, message: dict[str, Any], fds: list[int]) -> None
     given = list(zip(message["fds"], fds, strict=True))
     stdio = [fd for kind, fd in given if kind == "stdio"]
     joined = {kind: fd for kind, fd in given if kind not in ("stdio", "cgroup")}
-    joined |= open_namespaces(spec.linux, joined)
+    joined |= namespaces.open_named(spec.linux, joined)
     join_fds = [fd for kind, fd in given if kind == "cgroup"]
     report = Report({})
     if message["make_group"]:
@@ -161,31 +128,3 @@ def make_group(linux: oci.Linux, host: Host, recorder: Recorder) -> tuple[Group,
         raise
     recorder.done("Cgroup", f"make cgroup {linux.cgroups_path} and set its limits")
     return group, warnings
-
-
-def open_namespaces(linux: oci.Linux, joined: dict[str, int]) -> dict[str, int]:
-    """The namespaces that the spec names by path, by kind; the caller closes them. Raises StartFailed."""
-    opened: dict[str, int] = {}
-    for namespace in linux.namespaces:
-        if namespace.path and namespace.type not in joined:
-            try:
-                opened[namespace.type] = os.open(namespace.path, os.O_RDONLY | os.O_CLOEXEC)
-            except OSError as error:
-                for fd in opened.values():
-                    os.close(fd)
-                raise StartFailed(
-                    f"cannot join the {namespace.type} namespace {namespace.path}: {error.strerror}"
-                ) from error
-    return opened
-
-
-def kill(pidfd: int) -> None:
-    """SIGKILL a process and wait until it has ended; closes the pidfd."""
-    try:
-        signals.pidfd_send_signal(pidfd, signals.SIGKILL)
-    except ProcessLookupError:
-        pass
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    poll.poll()
-    os.close(pidfd)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from sampan.errors import InvalidArgument
 from sampan.lean.record import dataclass, field
-from sampan.linux import clone
-from sampan.linux.cgroup import Host
 from sampan.oci import runtime as oci
-from sampan.runtime import mount_entries, options
+from sampan.runtime import mount_entries, namespaces, options
 from sampan.runtime.clocks import NewTimeNamespace
 from sampan.runtime.credentials import BecomeNamespaceRoot
 from sampan.runtime.kernel import (
@@ -31,7 +29,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_MADE_INSIDE = ("cgroup", "network", "time")
+    from sampan.linux.cgroup import Host
 
 
 @dataclass
@@ -41,22 +39,6 @@ class Plan:
     flags: int
     inside: list[Operation] = field(default_factory=list)
     console: OpenConsole | None = None
-
-
-def clone_flags(linux: oci.Linux, joined: Mapping[str, int]) -> int:
-    """The NEW… flags of clone3. Cgroup, network and time namespaces are made later, by the process itself: the first
-    in its group, the others so rarely that they are not made ahead. A user namespace is among the flags when the spec
-    asks for a new one with its mappings; one that is given in `joined` is entered. An ipc namespace waits for its root
-    then: the root directory of its mqueue belongs to whoever makes it.
-    """
-    flags = 0
-    for namespace in linux.namespaces:
-        kind = clone.NAMESPACES.get(namespace.type)
-        if kind is None:
-            raise InvalidArgument(f"unknown namespace type: {namespace.type}")
-        if namespace.type not in joined and namespace.type not in _MADE_INSIDE:
-            flags |= kind[0]
-    return flags & ~clone.NEWIPC if flags & clone.NEWUSER else flags
 
 
 @dataclass
@@ -93,7 +75,7 @@ def make(
     kinds = {namespace.type for namespace in linux.namespaces}
     if "mount" not in kinds:
         raise InvalidArgument("the spec has no mount namespace: the container would change the host's mounts")
-    plan = Plan(clone_flags(linux, joined))
+    plan = Plan(namespaces.clone_flags(linux, joined))
     plan.inside += extras.first
     if join_cgroup is not None:
         plan.inside.append(join_cgroup)

@@ -213,7 +213,7 @@ def _refused(error: OSError) -> OSError:
 
 def _mount_id(information: int, fd: int) -> int:
     """`information` is the directory /proc/self/fdinfo."""
-    with open(os.open(str(fd), os.O_RDONLY | os.O_CLOEXEC, dir_fd=information), encoding="ascii") as file:
+    with open(os.open(str(fd), os.O_RDONLY | os.O_CLOEXEC, dir_fd=information), encoding="utf-8") as file:
         return next(int(line.split()[1]) for line in file if line.startswith("mnt_id:"))
 
 

@@ -17,8 +17,23 @@ hosts that one holds no limits, but brings what only v2 has: being born in the g
 a freezer that can be waited for, and an event when the last process is gone.
 """
 
-from sampan.linux.cgroup.cgroupfs import hierarchies, prune
-from sampan.linux.cgroup.group import Group, join
-from sampan.linux.cgroup.host import Host, detect
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sampan.linux.cgroup.cgroupfs import prune
+    from sampan.linux.cgroup.group import Group
+    from sampan.linux.cgroup.host import Host, detect, hierarchies
+    from sampan.linux.cgroup.membership import join
 
 __all__ = ["Group", "Host", "detect", "hierarchies", "join", "prune"]
+
+_PLACES = {
+    "Group": "group", "Host": "host", "detect": "host", "hierarchies": "host", "join": "membership", "prune": "cgroupfs"
+}
+
+
+def __getattr__(name: str) -> object:
+    """Only what is asked for is imported: a program that lives 30 ms needs the host long before the limits."""
+    place = _PLACES.get(name)
+    if place is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(__import__(f"{__name__}.{place}", fromlist=(name,)), name)

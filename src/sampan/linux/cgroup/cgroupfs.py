@@ -10,7 +10,7 @@ import os
 
 from sampan.errors import Conflict, InvalidArgument, Unsupported
 from sampan.linux.cgroup import controlfile
-from sampan.linux.cgroup.host import Host
+from sampan.linux.cgroup.host import Host, hierarchies
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 UNIFIED = "unified"
 """The key of the v2 directory among a group's directories; any other key is a v1 controller."""
 
-_V2_DOES_IT = ("freezer", "cpuacct")
 _IN_USE = (errno.EBUSY, errno.ENOTEMPTY)
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -37,18 +36,6 @@ def directories(host: Host, path: str, controllers: Iterable[str] | None = None)
     if host.v2:
         found[UNIFIED] = f"{host.v2}/{names}"
     return found
-
-
-def hierarchies(host: Host) -> dict[str, str]:
-    """The v1 hierarchies a group takes part in: controller → mount point. Only these may be shown inside a container.
-
-    On hybrid hosts the v2 directory freezes and counts cpu time by itself: two hierarchies less, 120 µs a start. Those
-    that share a mount with a needed one come along at no cost.
-    """
-    if host.mode != "hybrid" or not host.v2_freezer:
-        return dict(host.v1)
-    mounts = {mount_point for name, mount_point in host.v1.items() if name not in _V2_DOES_IT}
-    return {name: mount_point for name, mount_point in host.v1.items() if mount_point in mounts}
 
 
 def check_path(path: str) -> str:

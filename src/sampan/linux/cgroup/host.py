@@ -17,6 +17,7 @@ V1_OTHERS = ("net_cls", "net_prio", "perf_event", "misc")
 programs inside look for themselves there.
 """
 
+_V2_DOES_IT = ("freezer", "cpuacct")
 V2_CONTROLLERS = ("cpu", "cpuset", "io", "memory", "pids", "hugetlb")
 
 
@@ -64,6 +65,18 @@ def detect(others: bool = False) -> Host:
         available = [name for name in V2_CONTROLLERS if name in present]
     mode = "v2" if not v1 else "hybrid" if v2 else "v1"
     return Host(mode, v1, v2, available, bool(v2) and kernel_release() >= (5, 2))
+
+
+def hierarchies(host: Host) -> dict[str, str]:
+    """The v1 hierarchies a group takes part in: controller → mount point. Only these may be shown inside a container.
+
+    On hybrid hosts the v2 directory freezes and counts cpu time by itself: two hierarchies less, 120 µs a start. Those
+    that share a mount with a needed one come along at no cost.
+    """
+    if host.mode != "hybrid" or not host.v2_freezer:
+        return dict(host.v1)
+    mounts = {mount_point for name, mount_point in host.v1.items() if name not in _V2_DOES_IT}
+    return {name: mount_point for name, mount_point in host.v1.items() if mount_point in mounts}
 
 
 def kernel_release() -> tuple[int, int]:

@@ -19,9 +19,9 @@ def version() -> str:
     """In the form of `runc --version`, which engines read."""
     from platform import python_version  # allowed: only for --version
 
-    from sampan.runtime.lifecycle.status import OCI_VERSION  # allowed: only for --version
+    from sampan.oci.runtime import VERSION  # allowed: only for --version
 
-    return f"sampan-runtime version {__version__}\nspec: {OCI_VERSION}\npython: {python_version()}\n"
+    return f"sampan-runtime version {__version__}\nspec: {VERSION}\npython: {python_version()}\n"
 
 
 def program(name: str, flags: tuple[Flag, ...], commands: dict[str, str]) -> str:

@@ -13,7 +13,7 @@ from sampan.errors import Internal, StartFailed, from_message
 from sampan.jobs import channel as wire
 from sampan.lean.record import dataclass
 from sampan.linux import clone
-from sampan.runtime import init, newborn
+from sampan.runtime import offspring
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Born:
     def kill(self) -> None:
         """End it and take its exit."""
         self.sync.close()
-        newborn.kill(self.pidfd)
+        offspring.kill(self.pidfd)
         self.pidfd = -1
         os.waitpid(self.pid, 0)
 
@@ -48,16 +48,16 @@ def directly(
     flags: int, cgroup: int | None, joined: Mapping[str, int], child: Callable[[socket.socket], None]
 ) -> Born:
     """One clone3 into `flags`, a joined pid namespace and a v2 cgroup. Closes `cgroup`."""
-    return Born(*newborn.clone_child(flags, joined.get("pid", -1), cgroup, child))
+    return Born(*offspring.clone_child(flags, joined.get("pid", -1), cgroup, child))
 
 
 def staged(flags: int, joined: Mapping[str, int], child: Callable[[socket.socket], None]) -> Born:
     """By a process in between, which joins all of `joined`. Raises StartFailed with what could not be joined."""
 
     def between(sync: socket.socket) -> None:
-        init.guarded(sync, lambda: _join_and_clone(sync, flags, joined, child))
+        offspring.guarded(sync, lambda: _join_and_clone(sync, flags, joined, child))
 
-    pid, pidfd, sync = newborn.clone_child(0, -1, None, between)
+    pid, pidfd, sync = offspring.clone_child(0, -1, None, between)
     try:
         received = wire.receive(sync)
         if received is None:
@@ -70,7 +70,7 @@ def staged(flags: int, joined: Mapping[str, int], child: Callable[[socket.socket
         sync.close()
         raise
     finally:
-        newborn.kill(pidfd)
+        offspring.kill(pidfd)
         os.waitpid(pid, 0)
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 
-from sampan.errors import Forbidden, InvalidArgument, Unsupported
-from sampan.linux import cgroup, userns
-from sampan.linux.cgroup import Group, Host, cgroupfs, delegation, devices
+from sampan.errors import Forbidden, InvalidArgument
+from sampan.linux import userns
+from sampan.linux.cgroup import cgroupfs, delegation, devices
+from sampan.linux.cgroup.group import Group
+from sampan.linux.cgroup.host import hierarchies
 from sampan.oci import runtime as oci
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from sampan.linux.cgroup.host import Host
     from sampan.runtime.lifecycle.records import Record
 
 NO_GROUP = "no cgroup was made, so nothing is limited or counted: have one delegated (systemd-run --user --scope)"
@@ -28,16 +31,6 @@ def path_of(host: Host, spec: oci.Spec, container_id: str, systemd: bool) -> str
     return path or f":sampan:{container_id}"
 
 
-def host(rootless: bool) -> Host | None:
-    """The hierarchies to use: on hybrid hosts v1 alone (docs/architecture.md). None: rootless, and there are none."""
-    try:
-        return cgroup.detect(others=True).without_v2()
-    except Unsupported:
-        if rootless:
-            return None
-        raise
-
-
 def directories(record: Record) -> dict[str, str]:
     """Where the group will be: written down before it is made, so that a delete finds what a killed create left.
 
@@ -46,7 +39,7 @@ def directories(record: Record) -> dict[str, str]:
     assert record.host is not None
     if record.systemd:
         return {}
-    return cgroupfs.directories(record.host, record.cgroups_path, cgroup.hierarchies(record.host))
+    return cgroupfs.directories(record.host, record.cgroups_path, hierarchies(record.host))
 
 
 def make(record: Record, linux: oci.Linux) -> tuple[Group | None, list[str]]:

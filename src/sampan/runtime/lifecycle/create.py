@@ -1,10 +1,11 @@
 """Create: from a bundle to an init stage that waits for `start` (runtime.md, "Lifecycle", steps 1 to 6).
 
      runtime                                       init
-       │ record written; cgroup made and limited       (systemd driver: after the clone, with the pid)
-       │ clone3(user? mount pid uts ipc …) ──────────▶ │ waits
-       │ uid_map, gid_map                              │
-       │ ── {"go"} ──────────────────────────────────▶ │ the plan: cgroup, namespaces, mounts, devices
+       │ (v2: record written, cgroup made)
+       │ clone3(user? mount pid uts ipc …) ──────────▶ │ imports what it needs (stage.py), checks the spec,
+       │ uid_map, gid_map                              │ makes its plan
+       │ (v1, systemd: record written, cgroup made)    │
+       │ ── {"go"} [files to join by] ───────────────▶ │ the plan: cgroup, namespaces, mounts, devices
        │ ◀─ {"hooks"} ──────────────────────────────── ┤ (only with hooks) the root is made, not entered
        │ prestart, createRuntime hooks                 │
        │ ── {"go"} ──────────────────────────────────▶ │ createContainer hooks; masks; pivot_root
@@ -22,16 +23,18 @@ from __future__ import annotations
 
 import _socket
 import os
+import select
 import time
 
-from sampan.errors import Internal, InvalidArgument, from_message
+from sampan.errors import Internal, InvalidArgument, SampanError, from_message
 from sampan.jobs import channel as wire
+from sampan.lean import pack
 from sampan.lean.record import dataclass, field
 from sampan.lean.structs import decode, encode
-from sampan.linux import clone, interpreter, process, unix_socket
+from sampan.linux import clone, process, unix_socket
 from sampan.oci import runtime as oci
-from sampan.runtime import attributes, init, mount_sources, newborn, plan
-from sampan.runtime.lifecycle import birth, bundle, cgroups, console, filters, hooks, idmaps, stage, status
+from sampan.runtime import namespaces, offspring
+from sampan.runtime.lifecycle import birth, bundle, console, filters, hierarchies, hooks, status
 from sampan.runtime.lifecycle.records import START_SOCKET, Entry, Record, Registry
 from sampan.runtime.operation import Recorder, Report
 
@@ -41,6 +44,11 @@ if TYPE_CHECKING:
 
     from sampan.linux.cgroup import Group
     from sampan.linux.seccomp import Filter
+    from sampan.runtime.init import Stdio
+
+
+_STAGE = "sampan.runtime.lifecycle.stage"
+_ID_MAPPED = frozenset(("idmap", "ridmap"))
 
 
 @dataclass
@@ -61,7 +69,7 @@ class CreateOptions:
     new_keyring: bool = True
     systemd: bool = False
     rootless: bool = False
-    stdio: init.Stdio = (0, 1, 2)
+    stdio: Stdio = (0, 1, 2)
     env: list[str] = field(default_factory=list)
     notify: bool = False
 
@@ -123,12 +131,15 @@ def check_console(process: oci.Process, console_socket: str, keep_console: bool)
 
 
 class _Creation:
-    """One create at work. What it has made is undone by `_undo`."""
+    """One create at work. What it has made is undone by `_undo`.
+
+    What is needed after the clone is imported after the clone: the new process and we do so at the same time.
+    """
 
     def __init__(self, entry: Entry, spec: oci.Spec, options: CreateOptions) -> None:
         assert spec.linux is not None and spec.process is not None and spec.root is not None
         self.entry, self.spec, self.options = entry, spec, options
-        self.linux, self.process, self.root = spec.linux, spec.process, spec.root
+        self.linux = spec.linux
         self.recorder = Recorder()
         self.warnings: list[str] = []
         self.joined: dict[str, int] = {}
@@ -158,17 +169,25 @@ class _Creation:
                 os.close(fd)
 
     def _made(self, listening: _socket.socket) -> Created:
-        self.joined = newborn.open_namespaces(self.linux, {})
-        self.staged = birth.needs_stage(plan.clone_flags(self.linux, self.joined), self.joined)
-        self.warnings += attributes.check(self.spec)
+        self.joined = namespaces.open_named(self.linux, {})
+        self.staged = birth.needs_stage(namespaces.clone_flags(self.linux, self.joined), self.joined)
+        if self.devices:
+            from sampan.runtime import netdevices  # allowed: the runtime, not the container; rare, and brings netlink
+
+            netdevices.check(self.devices, any(namespace.type == "network" for namespace in self.linux.namespaces))
         self.filter = filters.compile(self.entry.root, self.linux.seccomp)
         born_limited = self._choose_cgroup()
         if born_limited:
             self._make_group()
         born = self.born = self._bear(listening)
-        if not born_limited:
-            self._make_group()
-        self._let_go(born)
+        try:
+            self._map_ids(born)
+            if not born_limited:
+                self._make_group()
+            self._let_go(born)
+        except (SampanError, OSError):
+            _raise_what_it_said(born)  # it has ended: its reason is ours
+            raise
         report = self._until_ready(born)
         if self.group is None:
             self.record.host = None
@@ -184,19 +203,24 @@ class _Creation:
         )
 
     def _choose_cgroup(self) -> bool:
-        """Which hierarchies and path; written down. Returns whether the process is to be born in the group (v2).
+        """Which hierarchies. Returns whether the process is to be born in the group (v2).
 
         Otherwise the group is made while the new process makes its plan: on two processors that takes no time.
         """
-        chosen = self.record.host = cgroups.host(self.options.rootless)
+        chosen = self.record.host = hierarchies.choose(self.options.rootless)
         if chosen is None:
             return False
-        self.record.cgroups_path = cgroups.path_of(chosen, self.spec, self.entry.id, self.options.systemd)
-        self.record.cgroups = cgroups.directories(self.record)
         return chosen.mode != "v1" and not self.options.systemd and not self.staged
 
     def _make_group(self) -> None:
         """Record first: a delete must find what a killed create left."""
+        from sampan.runtime.lifecycle import cgroups  # allowed: while the new process does its own imports
+
+        if self.record.host is not None:
+            self.record.cgroups_path = cgroups.path_of(
+                self.record.host, self.spec, self.entry.id, self.options.systemd
+            )
+            self.record.cgroups = cgroups.directories(self.record)
         self.entry.write_file("config.json", encode(self.spec))
         self.entry.write(self.record)
         if self.record.host is None:
@@ -210,11 +234,16 @@ class _Creation:
         self.recorder.done("Cgroup", f"make cgroup {self.record.cgroups_path} and set its limits")
 
     def _bear(self, listening: _socket.socket) -> birth.Born:
-        """The clone, its mappings written; it waits for {"go"}."""
-        flags = plan.clone_flags(self.linux, self.joined)
-        prepared = mount_sources.prepare(self.spec, self.joined.get("user", -1))
+        """The clone. What it does it can import by itself: out of the pack, which we have open, or it is here."""
+        flags = namespaces.clone_flags(self.linux, self.joined)
+        prepared = self._prepare()
+        if not pack.vouch(_STAGE):
+            __import__(_STAGE)  # behind its clone a user namespace can be in its way
+
+        def work(sync: socket.socket) -> None:
+            offspring.guarded(sync, lambda: self._begin(sync, listening.fileno(), prepared))
+
         try:
-            work = stage.work(self._ready(listening.fileno(), prepared))
             if self.staged:
                 born = birth.staged(flags, self.joined, work)
             else:
@@ -224,22 +253,36 @@ class _Creation:
             for fd in prepared.values():
                 os.close(fd)
         self.recorder.done("Clone", "a process in namespaces of its own")
-        if flags & clone.NEWUSER:
-            try:
-                idmaps.write(born.pid, self.linux.uid_mappings, self.linux.gid_mappings)
-            except BaseException:
-                born.kill()
-                raise
         return born
 
-    def _ready(self, listening: int, prepared: dict[int, int]) -> stage.Ready:
+    def _prepare(self) -> dict[int, int]:
+        """Sources of mounts that the new process may not open (mount_sources.py): most containers have none."""
+        if not any(namespace.type == "user" for namespace in self.linux.namespaces) and not any(
+            entry.uid_mappings or entry.gid_mappings or not _ID_MAPPED.isdisjoint(entry.options)
+            for entry in self.spec.mounts
+        ):
+            return {}
+        from sampan.runtime import mount_sources  # allowed: rare, and not yet the new process
+
+        return mount_sources.prepare(self.spec, self.joined.get("user", -1))
+
+    def _map_ids(self, born: birth.Born) -> None:
+        if namespaces.clone_flags(self.linux, self.joined) & clone.NEWUSER:
+            from sampan.runtime.lifecycle import idmaps  # allowed: the runtime, not the container
+
+            idmaps.write(born.pid, self.linux.uid_mappings, self.linux.gid_mappings)
+
+    def _begin(self, sync: socket.socket, listening: int, prepared: dict[int, int]) -> None:
+        """In the new process, before it has joined, entered or opened anything."""
+        from sampan.runtime.lifecycle import stage  # allowed: out of the pack or there already, see `_bear`
+
         options = self.options
-        return stage.Ready(
+        ready = stage.Ready(
             _with(self.spec, options.env), self.entry.id, self.record.bundle, self.record.host, self.joined,
             self.staged, listening,
             options.stdio, prepared, self.filter, options.preserve_fds, options.pivot, options.new_keyring,
-            not interpreter.is_readonly(),
         )
+        stage.begin(sync, ready)
 
     def _let_go(self, born: birth.Born) -> None:
         """Mapped, and in its unit where systemd made one: the rest of its cgroups it joins itself, by these files."""
@@ -250,6 +293,8 @@ class _Creation:
             for fd in fds:
                 os.close(fd)
         if self.group is not None:
+            from sampan.runtime.lifecycle import cgroups  # allowed: `_make_group` has imported it
+
             cgroups.hand_over(self.group, self.linux)
 
     def _until_ready(self, born: birth.Born) -> Report:
@@ -280,7 +325,7 @@ class _Creation:
 
     def _run_hooks(self, pid: int) -> None:
         wanted = self.spec.hooks or oci.Hooks()
-        state = stage.state(self.spec, self.record.id, self.record.bundle, status.CREATING, pid)
+        state = hooks.state(self.spec, self.record.id, self.record.bundle, status.CREATING, pid)
         hooks.run(wanted.prestart, state, "prestart")
         hooks.run(wanted.create_runtime, state, "createRuntime")
 
@@ -298,6 +343,15 @@ class _Creation:
         group = self.group
         if group is not None:
             group.remove()
+
+
+def _raise_what_it_said(born: birth.Born) -> None:
+    """The error that the new process has told, if it has."""
+    poll = select.poll()
+    poll.register(born.sync, select.POLLIN)
+    received = wire.receive(born.sync) if poll.poll(0) else None
+    if received is not None and "error" in received[0]:
+        raise from_message(received[0]["error"])
 
 
 def _with(spec: oci.Spec, env: list[str]) -> oci.Spec:

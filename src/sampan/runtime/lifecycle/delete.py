@@ -6,8 +6,8 @@ import os
 
 from sampan.errors import Conflict, InvalidArgument, NotFound
 from sampan.linux import process, signals
-from sampan.runtime import newborn
-from sampan.runtime.lifecycle import hooks, stage, status
+from sampan.runtime import offspring
+from sampan.runtime.lifecycle import hooks, status
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def _end(entry: Entry, record: Record) -> None:
             group.thaw()
         group.remove()
     if pidfd >= 0:
-        newborn.kill(pidfd)
+        offspring.kill(pidfd)
 
 
 def _poststop(entry: Entry, record: Record) -> list[str]:
@@ -96,5 +96,5 @@ def _poststop(entry: Entry, record: Record) -> list[str]:
         return [f"no poststop hooks are run: {error}"]
     if spec.hooks is None or not spec.hooks.poststop:
         return []
-    state = stage.state(spec, record.id, record.bundle, status.STOPPED, 0)
+    state = hooks.state(spec, record.id, record.bundle, status.STOPPED, 0)
     return hooks.run_all(spec.hooks.poststop, state, "poststop")

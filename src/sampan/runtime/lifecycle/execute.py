@@ -10,7 +10,7 @@ from sampan.linux import interpreter
 from sampan.linux.cgroup import Group
 from sampan.oci import runtime as oci
 from sampan.runtime import attributes, enter, init
-from sampan.runtime.lifecycle import console, filters, stage, status
+from sampan.runtime.lifecycle import console, filters, hooks, status
 from sampan.runtime.lifecycle.create import check_console, write_pid_file
 
 TYPE_CHECKING = False
@@ -119,7 +119,7 @@ def _join(entry: Entry, record: Record, options: ExecOptions, pidfd: int) -> ent
         ],
         behind_cgroup=attributes.affinity_operations(process, "final"),
         preserve_fds=options.preserve_fds, trampoline=not interpreter.is_readonly(),
-        state=stage.state(spec, entry.id, record.bundle, status.RUNNING, record.pid),
+        state=hooks.state(spec, entry.id, record.bundle, status.RUNNING, record.pid),
     )
     group = _group(entry, record, options.cgroup)
     filter = filters.compile(entry.root, spec.linux.seccomp)

@@ -25,12 +25,11 @@ from sampan.errors import InvalidArgument, StartFailed
 from sampan.lean.record import dataclass
 from sampan.lean.structs import encode
 from sampan.linux import process, signals
+from sampan.oci import runtime as oci
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-
-    from sampan.oci import runtime as oci
 
 MAX_OUTPUT = 4096
 """Bytes of a failing hook's stdout and stderr that its message quotes; the rest is read and dropped."""
@@ -93,6 +92,18 @@ def run_all(hooks: Sequence[oci.Hook], state: dict[str, object], where: str) -> 
         except (StartFailed, InvalidArgument) as error:
             warnings.append(str(error))
     return warnings
+
+
+def state(spec: oci.Spec, container_id: str, bundle: str, word: str, pid: int) -> dict[str, object]:
+    """What hooks get on their stdin (runtime.md, "State"). No pid once there is none."""
+    found: dict[str, object] = {
+        "ociVersion": oci.VERSION, "id": container_id, "status": word, "bundle": bundle,
+    }
+    if pid:
+        found["pid"] = pid
+    if spec.annotations:
+        found["annotations"] = spec.annotations
+    return found
 
 
 @dataclass

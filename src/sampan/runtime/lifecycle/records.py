@@ -17,12 +17,14 @@ import os
 from sampan.errors import Conflict, InvalidArgument, NotFound
 from sampan.lean.structs import DecodeError, Struct, decode, encode
 from sampan.linux import paths
-from sampan.linux.cgroup import Group, Host
+from sampan.linux.cgroup.host import Host
 from sampan.oci import runtime as oci
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from sampan.linux.cgroup import Group
 
 START_SOCKET = "start.sock"
 _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
@@ -185,6 +187,8 @@ class Entry:
             from sampan.linux.cgroup import systemd  # allowed: only with the systemd driver
 
             return systemd.open(record.host, record.cgroups_path, record.cgroups)
+        from sampan.linux.cgroup.group import Group  # allowed: a create needs it late (create.py)
+
         return Group(record.host, record.cgroups_path, record.cgroups) if record.cgroups else None
 
     def write_file(self, name: str, data: bytes) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from sampan.errors import Conflict
-from sampan.runtime.lifecycle.status import OCI_VERSION
+from sampan.oci.runtime import VERSION
 
 NAME = "config.json"
 _CAPABILITIES = ("CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE")
@@ -62,7 +62,7 @@ def write(directory: str, text: str) -> None:
 
 def _document(mounts: list[dict[str, object]], linux: dict[str, object]) -> dict[str, object]:
     return {
-        "ociVersion": OCI_VERSION,
+        "ociVersion": VERSION,
         "process": {
             "terminal": True,
             "user": {"uid": 0, "gid": 0},

@@ -1,17 +1,20 @@
 """The init stage of a bundle's container: what the process does between its clone and the program.
 
-Everything is made ready before the clone, by the runtime; afterwards nothing is imported or looked up.
+It is imported by the new process itself, while the runtime makes the cgroup: create.py says how. Afterwards nothing is
+imported or looked up.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 
 from sampan.jobs import channel as wire
 from sampan.lean.record import dataclass
-from sampan.linux import cgroup, clone, process
+from sampan.linux import clone, interpreter, process
+from sampan.linux.cgroup import membership
 from sampan.oci import runtime as oci
-from sampan.runtime import attributes, identity, init, mount_sources, plan
+from sampan.runtime import attributes, identity, init, mount_sources, namespaces, plan
 from sampan.runtime.lifecycle import hooks, status
 from sampan.runtime.operation import Operation, Recorder, Report, Stage
 from sampan.runtime.rootfs import Directory, operation
@@ -19,7 +22,7 @@ from sampan.runtime.rootfs import Directory, operation
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from sampan.linux.cgroup import Host
     from sampan.linux.seccomp import Filter
@@ -30,7 +33,7 @@ class Ready:
     """What the runtime has made for the stage. Descriptors stay the runtime's; the stage has its own copies of them.
 
     `joined`: kind → descriptor of a namespace to enter; `staged`: they were entered before. `listening`: the bound
-    socket to wait on for `start`. `prepared`: sources of mounts (mount_sources.py). `trampoline`: see init.py.
+    socket to wait on for `start`. `prepared`: sources of mounts (mount_sources.py).
     """
 
     spec: oci.Spec
@@ -46,37 +49,29 @@ class Ready:
     preserve_fds: int = 0
     pivot: bool = True
     new_keyring: bool = True
-    trampoline: bool = False
 
 
-def work(ready: Ready) -> Callable[[socket.socket], None]:
-    """What the new process is to run with its end of the socket; it never returns."""
-
-    def child(sync: socket.socket) -> None:
-        preserved = range(3, 3 + ready.preserve_fds)
-        process.close_all_but([  # the record's directory above all: its lock would be ours as well
-            sync.fileno(), ready.listening, *ready.stdio, *ready.joined.values(), *ready.prepared.values(),
-            *preserved,
-        ])
-        init.guarded(sync, lambda: _begin(sync, ready))
-
-    return child
-
-
-def _begin(sync: socket.socket, ready: Ready) -> None:
+def begin(sync: socket.socket, ready: Ready) -> None:
+    """In the new process, with its end of the socket. Returns only by an exception."""
+    sys.meta_path.clear()  # from here on nothing can be imported, whoever would like us to
+    preserved = range(3, 3 + ready.preserve_fds)
+    process.close_all_but([  # the record's directory above all: its lock would be ours as well
+        sync.fileno(), ready.listening, *ready.stdio, *ready.joined.values(), *ready.prepared.values(), *preserved,
+    ])
     recorder = Recorder()
     spec = ready.spec
     assert spec.process is not None and spec.linux is not None and spec.root is not None
+    warnings = attributes.check(spec)
     root = operation(Directory(spec.root.path), spec.root.path, ready.prepared.get(mount_sources.ROOT, -1))
     what = plan.make(spec, root, None, ready.host, ready.joined, _extras(sync, ready))
-    sets, warnings = identity.final_sets(spec.process.capabilities)
+    sets, lacking = identity.final_sets(spec.process.capabilities)
     setup = init.ProcessSetup(
         spec.process, sets, identity.last_cap(), ready.filter, ready.stdio, what.console, linux=spec.linux,
-        gate=ready.listening, preserve_fds=ready.preserve_fds, follow=False, trampoline=ready.trampoline,
+        gate=ready.listening, preserve_fds=ready.preserve_fds, follow=False, trampoline=not interpreter.is_readonly(),
         start_hooks=_hooks(ready, "startContainer", status.CREATED),
     )
     recorder.done("Plan", f"{len(what.inside)} operations from the spec")
-    init.perform_and_become(sync, what.inside, setup, Report({}, warnings), recorder)
+    init.perform_and_become(sync, what.inside, setup, Report({}, warnings + lacking), recorder)
 
 
 def _extras(sync: socket.socket, ready: Ready) -> plan.Extras:
@@ -88,7 +83,7 @@ def _extras(sync: socket.socket, ready: Ready) -> plan.Extras:
             AwaitGo(sync), *attributes.first_operations(spec.process, ready.id, ready.new_keyring, own_user)
         ],
         behind_cgroup=attributes.affinity_operations(spec.process, "final"),
-        entered=ready.staged, become_root=bool(plan.clone_flags(spec.linux, ready.joined) & clone.NEWUSER),
+        entered=ready.staged, become_root=bool(namespaces.clone_flags(spec.linux, ready.joined) & clone.NEWUSER),
         pivot=ready.pivot, prepared=ready.prepared,
     )
     wanted = spec.hooks
@@ -119,7 +114,7 @@ class AwaitGo:
         received = wire.receive(self.sync)
         if received is None:
             os._exit(1)
-        cgroup.join(received[1])
+        membership.join(received[1])
         for fd in received[1]:
             os.close(fd)
 
@@ -153,17 +148,5 @@ class RunHooks:
 
     def apply(self, stage: Stage) -> None:
         ready = self.ready
-        now = state(ready.spec, ready.id, ready.bundle, self.word, os.getpid())
+        now = hooks.state(ready.spec, ready.id, ready.bundle, self.word, os.getpid())
         hooks.run(self.hooks, now, self.where)
-
-
-def state(spec: oci.Spec, container_id: str, bundle: str, word: str, pid: int) -> dict[str, object]:
-    """What hooks get on their stdin (runtime.md, "State"). No pid once there is none."""
-    found: dict[str, object] = {
-        "ociVersion": status.OCI_VERSION, "id": container_id, "status": word, "bundle": bundle,
-    }
-    if pid:
-        found["pid"] = pid
-    if spec.annotations:
-        found["annotations"] = spec.annotations
-    return found

@@ -7,8 +7,7 @@ import os
 from sampan.errors import Conflict, Internal, SampanError, from_message
 from sampan.jobs import channel as wire
 from sampan.linux import signals
-from sampan.runtime import init
-from sampan.runtime.lifecycle import hooks, kill, stage, status
+from sampan.runtime.lifecycle import hooks, kill, status
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,7 +56,7 @@ def _go(entry: Entry, record: Record, spec: oci.Spec, sock: socket.socket) -> li
         sock.close()
     entry.forget_socket()
     if spec.hooks is not None and spec.hooks.poststart:
-        state = stage.state(spec, record.id, record.bundle, status.RUNNING, record.pid)
+        state = hooks.state(spec, record.id, record.bundle, status.RUNNING, record.pid)
         try:
             hooks.run(spec.hooks.poststart, state, "poststart")
         except SampanError:
@@ -75,6 +74,8 @@ def follow(sock: socket.socket, spec: oci.Spec, record: Record) -> list[str]:
         if "error" in message:
             raise from_message(message["error"])
         if "trampoline" in message:
+            from sampan.runtime import init  # allowed: the runtime, not the container; rare
+
             assert spec.process is not None
             raise init.trampoline_failed(spec.process.args[0], message["trampoline"])
         if "seccomp" in message:
@@ -91,7 +92,7 @@ def _hand_over(sock: socket.socket, number: int, given: list[int], spec: oci.Spe
     from sampan.runtime import seccomp_agent  # allowed: the runtime, not the container; rare
 
     assert spec.linux is not None and spec.linux.seccomp is not None
-    state = stage.state(spec, record.id, record.bundle, status.CREATED, record.pid)
+    state = hooks.state(spec, record.id, record.bundle, status.CREATED, record.pid)
     pidfd = os.pidfd_open(record.pid)
     try:
         seccomp_agent.hand_over(sock, number, given, pidfd, record.pid, spec.linux.seccomp, state)

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     import socket
     from typing import Any
 
-OCI_VERSION = "1.2.0"
 CREATING, CREATED, RUNNING, PAUSED, STOPPED = "creating", "created", "running", "paused", "stopped"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sampan.errors import NotFound
+from sampan.oci import runtime as oci
 from sampan.runtime.lifecycle import status
 
 TYPE_CHECKING = False
@@ -16,10 +17,10 @@ def of(entry: Entry) -> dict[str, object]:
         record = entry.read()
     except NotFound:
         found = status.of(entry)
-        return {"ociVersion": status.OCI_VERSION, "id": entry.id, "pid": 0, "status": found, "bundle": ""}
+        return {"ociVersion": oci.VERSION, "id": entry.id, "pid": 0, "status": found, "bundle": ""}
     found = status.of(entry, record)
     view: dict[str, object] = {
-        "ociVersion": status.OCI_VERSION,
+        "ociVersion": oci.VERSION,
         "id": record.id,
         "pid": 0 if found == status.STOPPED else record.pid,
         "status": found,
