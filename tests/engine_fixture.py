@@ -134,6 +134,11 @@ class Engine:
     def environment(self) -> dict[str, str]:
         return {**os.environ, "DOCKER_HOST": f"unix://{self.socket}", "DOCKER_CONFIG": str(self.directory / "cli")}
 
+    def remove_containers(self) -> None:
+        """All of them, running ones too, with their anonymous volumes."""
+        for container in self.ask("GET", "/containers/json?all=1"):
+            self.request("DELETE", f"/containers/{container['Id']}?force=1&v=1")
+
     def connect(self) -> http.client.HTTPConnection:
         """A connection of one's own; close it."""
         connection = http.client.HTTPConnection("sampan", timeout=PATIENCE)
@@ -264,8 +269,7 @@ def _tear_down(made: Engine) -> None:
     try:
         if made.process is None or made.process.poll() is not None:
             made.start()
-        for container in made.ask("GET", "/containers/json?all=1"):
-            made.request("DELETE", f"/containers/{container['Id']}?force=1&v=1")
+        made.remove_containers()
         made.stop()
     finally:
         made.kill()

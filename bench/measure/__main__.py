@@ -198,10 +198,7 @@ def main() -> int:
     parser.add_argument("--without-sampan", action="store_true", help="the peers and the floor alone")
     parser.add_argument("--json", type=Path, help="write every sample there")
     options = parser.parse_args()
-    with ExitStack() as stack:
-        stack.callback(processes.remove_cgroups, engines.CGROUP)
-        stack.callback(processes.end_descendants)
-        processes.adopt_orphans()
+    with processes.no_remains(engines.CGROUP) as stack:
         Bench(options, stack).run()
     return 0
 

@@ -7,7 +7,7 @@ import ctypes
 import os
 import select
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 PR_SET_CHILD_SUBREAPER = 36
@@ -49,6 +49,16 @@ def _field(pid: int, file: str, key: str) -> int:
         if line.startswith(key):
             return int(line.split()[1]) * 1024
     return 0
+
+
+@contextlib.contextmanager
+def no_remains(cgroup: str) -> Iterator[contextlib.ExitStack]:
+    """Ends whatever was started meanwhile, orphans too, and removes the cgroups of that name, behind all else."""
+    with contextlib.ExitStack() as stack:
+        stack.callback(remove_cgroups, cgroup)
+        stack.callback(end_descendants)
+        adopt_orphans()
+        yield stack
 
 
 def adopt_orphans() -> None:

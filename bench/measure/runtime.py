@@ -111,10 +111,7 @@ def main() -> int:
     parser.add_argument("--base", default="runc", help="whose time is 1.0 in the ratios (runc)")
     parser.add_argument("--json", type=Path, help="write every sample there")
     options = parser.parse_args()
-    with ExitStack() as stack:
-        stack.callback(processes.remove_cgroups, runtimes.CGROUP)
-        stack.callback(processes.end_descendants)
-        processes.adopt_orphans()
+    with processes.no_remains(runtimes.CGROUP) as stack:
         stack.enter_context(runtimes.without_v2())
         Bench(options, stack).work()
     return 0

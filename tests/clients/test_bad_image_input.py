@@ -22,12 +22,6 @@ VARYING = ("berths", "trash", "seccomp", "state.db", "state.db-wal", "state.db-s
 COMMANDS = ("docker", "sampan")
 
 
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    with new_engine() as engine:
-        yield engine
-
-
 def things(engine: Engine) -> dict[str, Any]:
     return {
         "containers": [it["Id"] for it in engine.ask("GET", "/containers/json?all=1")],

@@ -15,22 +15,10 @@ from typing import IO
 import pytest
 
 from engine_fixture import Engine
-from engine_fixture import engine as new_engine
+
+pytestmark = pytest.mark.usefixtures("tidy")
 
 HEARS = "trap 'exit 3' TERM; trap 'echo hup' HUP; echo ready; while :; do sleep 1000 & wait; done"
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    with new_engine() as engine:
-        yield engine
-
-
-@pytest.fixture(autouse=True)
-def tidy(engine: Engine) -> Iterator[None]:
-    yield
-    for container in engine.ask("GET", "/containers/json?all=1"):
-        engine.request("DELETE", f"/containers/{container['Id']}?force=1&v=1")
 
 
 @pytest.fixture

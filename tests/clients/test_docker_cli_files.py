@@ -13,13 +13,6 @@ from pathlib import Path
 import pytest
 
 from engine_fixture import Engine
-from engine_fixture import engine as new_engine
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    with new_engine() as engine:
-        yield engine
 
 
 @pytest.fixture

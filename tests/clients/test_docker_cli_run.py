@@ -18,22 +18,14 @@ from urllib.parse import quote
 import pytest
 
 from engine_fixture import Engine
-from engine_fixture import engine as new_engine
 
 HAS_LOOP_CONTROL = pytest.mark.skipif(not Path("/dev/loop-control").exists(), reason="needs /dev/loop-control")
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    with new_engine() as engine:
-        yield engine
 
 
 @pytest.fixture(autouse=True)
 def tidy(engine: Engine) -> Iterator[None]:
     yield
-    for container in engine.ask("GET", "/containers/json?all=1"):
-        engine.request("DELETE", f"/containers/{container['Id']}?force=1&v=1")
+    engine.remove_containers()
     engine.ask("POST", f"/volumes/prune?filters={quote(json.dumps({'all': ['1']}))}")
 
 

@@ -5,20 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Iterator
 
 import docker
 import pytest
 
 from engine_fixture import Engine
-from engine_fixture import engine as new_engine
 from sampan import __version__
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    with new_engine() as engine:
-        yield engine
 
 
 def test_version(engine: Engine) -> None:

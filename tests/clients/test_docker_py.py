@@ -19,16 +19,11 @@ import pytest
 from docker.models.containers import Container
 
 from engine_fixture import Engine
-from engine_fixture import engine as new_engine
+
+pytestmark = pytest.mark.usefixtures("tidy")
 
 TALKS = "echo out; echo err >&2; exit 3"
 HEARS = ["sh", "-c", "trap 'exit 4' TERM; echo ready; while :; do sleep 1000 & wait; done"]
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    with new_engine() as engine:
-        yield engine
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +31,6 @@ def client(engine: Engine) -> Iterator[docker.DockerClient]:
     client = docker.DockerClient(base_url=f"unix://{engine.socket}", timeout=30)
     with closing(client):
         yield client
-
-
-@pytest.fixture(autouse=True)
-def tidy(engine: Engine) -> Iterator[None]:
-    yield
-    for container in engine.ask("GET", "/containers/json?all=1"):
-        engine.request("DELETE", f"/containers/{container['Id']}?force=1&v=1")
 
 
 @pytest.fixture

@@ -42,8 +42,7 @@ def tidy(request: pytest.FixtureRequest) -> Iterator[None]:
     if "engine" not in request.fixturenames:
         return
     engine: Engine = request.getfixturevalue("engine")
-    for container in engine.ask("GET", "/containers/json?all=1"):
-        engine.request("DELETE", f"/containers/{container['Id']}?force=1&v=1")
+    engine.remove_containers()
     assert not list((engine.exec_root / "containers").iterdir())
     assert not [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if "/containers/" in line]
 

@@ -14,7 +14,6 @@ from contextlib import closing
 import pytest
 
 from engine_fixture import Engine
-from engine_fixture import engine as new_engine
 
 UPGRADE = "Connection: Upgrade\r\nUpgrade: tcp\r\n"
 
@@ -73,12 +72,6 @@ class Wire:
             else:
                 found.append((stream, data))
         return found
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    with new_engine() as engine:
-        yield engine
 
 
 @pytest.fixture

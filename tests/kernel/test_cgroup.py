@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import select
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
-from tests import cgroup_fixture
-from tests.cgroup_fixture import burn_until_killed, has, pause, spawn, started
+from tests.cgroup_fixture import PARENT, burn_until_killed, has, pause, spawn, started
 
 from sampan.errors import Conflict, InvalidArgument, NotFound, Unsupported
 from sampan.lean import structs
@@ -17,17 +16,6 @@ from sampan.linux.cgroup import Group, Host, controlfile, features, prune, stats
 from sampan.oci.runtime import CPU, HugepageLimit, Memory, Pids, Resources
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="cgroups need root")
-
-
-@pytest.fixture(name="host")
-def this_host() -> Host:
-    return cgroup_fixture.host()
-
-
-@pytest.fixture
-def make() -> Iterator[Callable[..., Group]]:
-    with cgroup_fixture.groups() as create:
-        yield create
 
 
 def membership(pid: int) -> dict[str, str]:
@@ -42,8 +30,8 @@ def test_a_host_survives_json_and_pickles(host: Host) -> None:
     assert features.read(host).cpu_count >= 1
 
 
-def test_a_child_joins_every_hierarchy_itself(make: Callable[..., Group]) -> None:
-    group = make()
+def test_a_child_joins_every_hierarchy_itself(make_group: Callable[..., Group]) -> None:
+    group = make_group()
     child = started(group)
     try:
         assert group.procs() == [child.pid]
@@ -55,8 +43,8 @@ def test_a_child_joins_every_hierarchy_itself(make: Callable[..., Group]) -> Non
         assert child.wait() == -signal.SIGKILL
 
 
-def test_a_process_is_added_by_its_pid(make: Callable[..., Group]) -> None:
-    group = make()
+def test_a_process_is_added_by_its_pid(make_group: Callable[..., Group]) -> None:
+    group = make_group()
     child = spawn(None, pause)
     group.add(child.pid)
     assert group.procs() == [child.pid]
@@ -64,8 +52,10 @@ def test_a_process_is_added_by_its_pid(make: Callable[..., Group]) -> None:
     assert child.wait() == -signal.SIGKILL
 
 
-def test_a_group_is_opened_again_and_removed_with_processes_inside(make: Callable[..., Group], host: Host) -> None:
-    group = make()
+def test_a_group_is_opened_again_and_removed_with_processes_inside(
+    make_group: Callable[..., Group], host: Host
+) -> None:
+    group = make_group()
     children = [started(group) for _ in range(3)]
     again = Group.open(host, group.path)
     assert again.paths() == group.paths()
@@ -78,8 +68,8 @@ def test_a_group_is_opened_again_and_removed_with_processes_inside(make: Callabl
         Group.open(host, group.path)
 
 
-def test_sub_cgroups_made_inside_go_too(make: Callable[..., Group]) -> None:
-    group = make()
+def test_sub_cgroups_made_inside_go_too(make_group: Callable[..., Group]) -> None:
+    group = make_group()
     directory = next(iter(group.paths().values()))
     os.makedirs(f"{directory}/a/b/c")
     os.mkdir(f"{directory}/d")
@@ -94,8 +84,8 @@ def test_sub_cgroups_made_inside_go_too(make: Callable[..., Group]) -> None:
     assert not os.path.exists(directory)
 
 
-def test_sub_cgroups_deeper_than_a_path_can_say_are_removed(make: Callable[..., Group]) -> None:
-    group = make()
+def test_sub_cgroups_deeper_than_a_path_can_say_are_removed(make_group: Callable[..., Group]) -> None:
+    group = make_group()
     directory = next(iter(group.paths().values()))
     fd = os.open(directory, os.O_RDONLY)
     for _ in range(6):
@@ -109,9 +99,9 @@ def test_sub_cgroups_deeper_than_a_path_can_say_are_removed(make: Callable[..., 
 
 
 def test_a_group_in_use_is_not_taken_over_and_an_empty_one_is_made_anew(
-    make: Callable[..., Group], host: Host
+    make_group: Callable[..., Group], host: Host
 ) -> None:
-    group = make()
+    group = make_group()
     if has(group, "pids"):
         group.apply(Resources(pids=Pids(limit=7)))
         assert stats.read(group.paths()).pids.limit == 7
@@ -125,9 +115,9 @@ def test_a_group_in_use_is_not_taken_over_and_an_empty_one_is_made_anew(
     child.wait()
 
 
-def test_a_failure_leaves_nothing(make: Callable[..., Group], host: Host) -> None:
-    make("neighbour")
-    path = f"sampan-test-{os.getpid()}/broken"
+def test_a_failure_leaves_nothing(make_group: Callable[..., Group], host: Host) -> None:
+    make_group("neighbour")
+    path = f"{PARENT}/broken"
     last = [*dict.fromkeys([*host.v1.values(), *filter(None, [host.v2])])][-1]
     directory = f"{last}/{path}"
     os.makedirs(f"{directory}/child")
@@ -147,8 +137,8 @@ def test_a_bad_path_is_refused(host: Host, path: str) -> None:
         Group.create(host, path)
 
 
-def test_freeze_stops_and_thaw_goes_on(make: Callable[..., Group]) -> None:
-    group = make()
+def test_freeze_stops_and_thaw_goes_on(make_group: Callable[..., Group]) -> None:
+    group = make_group()
     children = [started(group, burn_until_killed) for _ in range(2)]
     group.freeze()
     before = [cpu_time(child.pid) for child in children]
@@ -168,13 +158,13 @@ def cpu_time(pid: int) -> int:
         return int(file.read().split()[0])
 
 
-def test_without_the_v2_hierarchy_everything_works_too(make: Callable[..., Group], host: Host) -> None:
+def test_without_the_v2_hierarchy_everything_works_too(make_group: Callable[..., Group], host: Host) -> None:
     if host.mode != "hybrid" or "freezer" not in host.v1:
         pytest.skip("a hybrid host can pretend to be v1")
     pretended = Host("v1", host.v1)
-    group = Group.create(pretended, f"sampan-test-{os.getpid()}/v1")
+    group = Group.create(pretended, f"{PARENT}/v1")
     try:
-        make("parents")
+        make_group("parents")
         children = [started(group, burn_until_killed) for _ in range(2)]
         group.freeze()
         assert controlfile.read(group.paths()["freezer"], "freezer.state").strip() == "FROZEN"
@@ -191,8 +181,8 @@ def test_without_the_v2_hierarchy_everything_works_too(make: Callable[..., Group
         prune(pretended, os.path.dirname(group.path))
 
 
-def test_a_group_is_reopened_from_what_was_written_down(make: Callable[..., Group], host: Host) -> None:
-    group = make()
+def test_a_group_is_reopened_from_what_was_written_down(make_group: Callable[..., Group], host: Host) -> None:
+    group = make_group()
     again = Group.reopen(structs.decode(structs.encode(host), type=Host), group.paths())
     assert (again.path, again.paths()) == (group.path, group.paths())
     assert again.exists()
@@ -203,8 +193,8 @@ def test_a_group_is_reopened_from_what_was_written_down(make: Callable[..., Grou
         Group.reopen(host, {"unified": "/etc/passwd"})
 
 
-def test_a_signal_reaches_all(make: Callable[..., Group]) -> None:
-    group = make()
+def test_a_signal_reaches_all(make_group: Callable[..., Group]) -> None:
+    group = make_group()
     children = [started(group) for _ in range(3)]
     group.signal_all(signal.SIGTERM)
     assert [child.wait() for child in children] == [-signal.SIGTERM] * 3
@@ -215,8 +205,8 @@ def test_a_signal_reaches_all(make: Callable[..., Group]) -> None:
     assert child.wait() == -signal.SIGKILL
 
 
-def test_frozen_says_so(make: Callable[..., Group]) -> None:
-    group = make()
+def test_frozen_says_so(make_group: Callable[..., Group]) -> None:
+    group = make_group()
     child = started(group)
     assert not group.frozen()
     group.freeze()
@@ -230,8 +220,8 @@ def test_frozen_says_so(make: Callable[..., Group]) -> None:
     assert not group.frozen()
 
 
-def test_where_a_process_went_below(make: Callable[..., Group]) -> None:
-    group = make()
+def test_where_a_process_went_below(make_group: Callable[..., Group]) -> None:
+    group = make_group()
     child = started(group)
     try:
         assert group.of_process(child.pid).paths() == group.paths()
@@ -254,8 +244,8 @@ def test_where_a_process_went_below(make: Callable[..., Group]) -> None:
         child.wait()
 
 
-def test_limits_without_files_are_refused_by_name(make: Callable[..., Group], host: Host) -> None:
-    group = make()
+def test_limits_without_files_are_refused_by_name(make_group: Callable[..., Group], host: Host) -> None:
+    group = make_group()
     group.require(Resources(devices=[], pids=Pids(limit=-1)))
     if has(group, "pids"):
         group.require(Resources(pids=Pids(limit=5)))
@@ -268,9 +258,9 @@ def test_limits_without_files_are_refused_by_name(make: Callable[..., Group], ho
         lacking.require(Resources(cpu=CPU(shares=1)))
 
 
-def test_a_group_that_somebody_else_removes_meanwhile_is_gone(make: Callable[..., Group]) -> None:
+def test_a_group_that_somebody_else_removes_meanwhile_is_gone(make_group: Callable[..., Group]) -> None:
     """As systemd does when the last process of a scope ends."""
-    group = make()
+    group = make_group()
     for directory in group.paths().values():
         if os.path.isdir(directory):
             os.rmdir(directory)
@@ -283,9 +273,9 @@ def test_a_group_that_somebody_else_removes_meanwhile_is_gone(make: Callable[...
     group.remove()
 
 
-def test_signals_race_with_removal(make: Callable[..., Group]) -> None:
+def test_signals_race_with_removal(make_group: Callable[..., Group]) -> None:
     for _ in range(6):
-        group = make()
+        group = make_group()
         child = started(group)
         pid = os.fork()
         if pid == 0:  # a systemd: removes the group as soon as it is empty

@@ -5,10 +5,9 @@ from __future__ import annotations
 import mmap
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
-from tests import cgroup_fixture
 from tests.cgroup_fixture import MIB, has, pause, spawn, started, touch
 
 from sampan.errors import InvalidArgument, Unsupported
@@ -29,19 +28,8 @@ from sampan.oci.runtime import (
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="cgroups need root")
 
 
-@pytest.fixture(name="host")
-def this_host() -> Host:
-    return cgroup_fixture.host()
-
-
-@pytest.fixture
-def make() -> Iterator[Callable[..., Group]]:
-    with cgroup_fixture.groups() as create:
-        yield create
-
-
-def test_the_memory_limit_kills_and_says_so(make: Callable[..., Group]) -> None:
-    group = make()
+def test_the_memory_limit_kills_and_says_so(make_group: Callable[..., Group]) -> None:
+    group = make_group()
     if not has(group, "memory"):
         pytest.skip("no memory controller here")
     group.apply(Resources(memory=Memory(limit=32 * MIB, swap=32 * MIB)))
@@ -58,8 +46,8 @@ def test_the_memory_limit_kills_and_says_so(make: Callable[..., Group]) -> None:
     assert "pgfault" in read.stat
 
 
-def test_memory_limits_go_up_and_down_while_it_runs(make: Callable[..., Group]) -> None:
-    group = make()
+def test_memory_limits_go_up_and_down_while_it_runs(make_group: Callable[..., Group]) -> None:
+    group = make_group()
     if not has(group, "memory"):
         pytest.skip("no memory controller here")
 
@@ -77,8 +65,8 @@ def test_memory_limits_go_up_and_down_while_it_runs(make: Callable[..., Group]) 
     assert limits() == (None, None)
 
 
-def test_a_limit_below_what_is_used_is_refused(make: Callable[..., Group]) -> None:
-    group = make()
+def test_a_limit_below_what_is_used_is_refused(make_group: Callable[..., Group]) -> None:
+    group = make_group()
     if not has(group, "memory"):
         pytest.skip("no memory controller here")
     group.apply(Resources(memory=Memory(limit=64 * MIB, swap=64 * MIB)))
@@ -104,8 +92,8 @@ def test_a_limit_below_what_is_used_is_refused(make: Callable[..., Group]) -> No
         child.wait()
 
 
-def test_a_limit_over_the_swap_limit_is_refused(make: Callable[..., Group]) -> None:
-    group = make()
+def test_a_limit_over_the_swap_limit_is_refused(make_group: Callable[..., Group]) -> None:
+    group = make_group()
     if "memory" not in group.paths():
         pytest.skip("v1's rule")
     group.apply(Resources(memory=Memory(limit=32 * MIB, swap=32 * MIB)))
@@ -113,8 +101,8 @@ def test_a_limit_over_the_swap_limit_is_refused(make: Callable[..., Group]) -> N
         group.apply(Resources(memory=Memory(limit=64 * MIB)))
 
 
-def test_the_pids_limit_stops_a_fork_bomb(make: Callable[..., Group]) -> None:
-    group = make()
+def test_the_pids_limit_stops_a_fork_bomb(make_group: Callable[..., Group]) -> None:
+    group = make_group()
     if not has(group, "pids"):
         pytest.skip("no pids controller here")
     group.apply(Resources(pids=Pids(limit=5)))
@@ -138,8 +126,8 @@ def test_the_pids_limit_stops_a_fork_bomb(make: Callable[..., Group]) -> None:
     assert group.procs() == []
 
 
-def test_the_cpu_quota_throttles(make: Callable[..., Group]) -> None:
-    group = make()
+def test_the_cpu_quota_throttles(make_group: Callable[..., Group]) -> None:
+    group = make_group()
     if not has(group, "cpu"):
         pytest.skip("no cpu controller here")
     group.apply(Resources(cpu=CPU(quota=2000, period=10000, shares=512)))
@@ -161,8 +149,8 @@ def test_the_cpu_quota_throttles(make: Callable[..., Group]) -> None:
     group.apply(Resources(cpu=CPU(quota=10_000, period=100_000)))
 
 
-def test_the_cpuset_pins(make: Callable[..., Group], host: Host) -> None:
-    group = make()
+def test_the_cpuset_pins(make_group: Callable[..., Group], host: Host) -> None:
+    group = make_group()
     if not has(group, "cpuset"):
         pytest.skip("no cpuset controller here")
     last = max(os.sched_getaffinity(0))
@@ -177,8 +165,8 @@ def test_the_cpuset_pins(make: Callable[..., Group], host: Host) -> None:
         group.apply(Resources(cpu=CPU(cpus="4000")))
 
 
-def test_throttled_devices_must_exist(make: Callable[..., Group]) -> None:
-    group = make()
+def test_throttled_devices_must_exist(make_group: Callable[..., Group]) -> None:
+    group = make_group()
     if not has(group, "blkio") and not has(group, "io"):
         pytest.skip("no block io controller here")
     device = ThrottleDevice(major=4000, minor=1, rate=MIB)
@@ -187,8 +175,8 @@ def test_throttled_devices_must_exist(make: Callable[..., Group]) -> None:
     assert stats.read(group.paths()).block.service_bytes == []
 
 
-def test_unified_settings(make: Callable[..., Group]) -> None:
-    group = make()
+def test_unified_settings(make_group: Callable[..., Group]) -> None:
+    group = make_group()
     if group.host.mode != "v2":
         with pytest.raises(Unsupported, match="cgroup v2"):
             group.apply(Resources(unified={"memory.high": "1000000"}))
@@ -200,8 +188,8 @@ def test_unified_settings(make: Callable[..., Group]) -> None:
             group.apply(Resources(unified={name: "1"}))
 
 
-def test_stats_of_a_group_that_is_gone_are_zero(make: Callable[..., Group]) -> None:
-    group = make()
+def test_stats_of_a_group_that_is_gone_are_zero(make_group: Callable[..., Group]) -> None:
+    group = make_group()
     paths = group.paths()
     group.remove()
     assert stats.read(paths).memory.usage == 0
@@ -214,8 +202,8 @@ def value(group: Group, v1: str, v1_file: str, v2_file: str) -> str:
     return controlfile.read(directory, name).strip()
 
 
-def test_shares_out_of_range_are_refused_and_zero_is_not_given(make: Callable[..., Group]) -> None:
-    group = make()
+def test_shares_out_of_range_are_refused_and_zero_is_not_given(make_group: Callable[..., Group]) -> None:
+    group = make_group()
     if not has(group, "cpu"):
         pytest.skip("no cpu controller here")
     before = value(group, "cpu", "cpu.shares", "cpu.weight")
@@ -227,8 +215,8 @@ def test_shares_out_of_range_are_refused_and_zero_is_not_given(make: Callable[..
         group.apply(Resources(cpu=CPU(shares=262145)))
 
 
-def test_quota_burst_and_idle(make: Callable[..., Group]) -> None:
-    group = make()
+def test_quota_burst_and_idle(make_group: Callable[..., Group]) -> None:
+    group = make_group()
     if not has(group, "cpu"):
         pytest.skip("no cpu controller here")
     for quota, burst in ((20_000, 10_000), (50_000, 50_000), (10_000, 5_000), (10_000, 0)):
@@ -243,8 +231,8 @@ def test_quota_burst_and_idle(make: Callable[..., Group]) -> None:
     assert value(group, "cpu", "cpu.idle", "cpu.idle") == "0"
 
 
-def test_a_real_time_budget_comes_from_the_groups_above(make: Callable[..., Group]) -> None:
-    group = make("rt/one")
+def test_a_real_time_budget_comes_from_the_groups_above(make_group: Callable[..., Group]) -> None:
+    group = make_group("rt/one")
     if not controlfile.exists(group.paths().get("cpu", ""), "cpu.rt_runtime_us"):
         if group.host.mode == "v2":
             assert "real-time" in group.apply(Resources(cpu=CPU(realtime_runtime=1000)))[0]
@@ -268,8 +256,8 @@ def test_a_real_time_budget_comes_from_the_groups_above(make: Callable[..., Grou
             controlfile.write(directory, "cpu.rt_runtime_us", "0")
 
 
-def test_memory_oddities(make: Callable[..., Group]) -> None:
-    group = make()
+def test_memory_oddities(make_group: Callable[..., Group]) -> None:
+    group = make_group()
     if not has(group, "memory"):
         pytest.skip("no memory controller here")
     memory = Memory(limit=64 * MIB, reservation=32 * MIB, swappiness=10, disable_oom_killer=True, kernel_tcp=MIB)
@@ -287,8 +275,8 @@ def test_memory_oddities(make: Callable[..., Group]) -> None:
         assert "swappiness" in warnings and "OomKillDisable" in warnings and "kernel memory" in warnings
 
 
-def test_a_limit_of_zero_is_none_given(make: Callable[..., Group]) -> None:
-    group = make()
+def test_a_limit_of_zero_is_none_given(make_group: Callable[..., Group]) -> None:
+    group = make_group()
     if not has(group, "memory"):
         pytest.skip("no memory controller here")
     group.apply(Resources(memory=Memory(limit=64 * MIB, swap=96 * MIB, reservation=32 * MIB)))
@@ -297,8 +285,8 @@ def test_a_limit_of_zero_is_none_given(make: Callable[..., Group]) -> None:
     assert value(group, "memory", "memory.soft_limit_in_bytes", "memory.low") == str(32 * MIB)
 
 
-def test_a_limit_below_what_is_used_kills_when_nobody_is_to_check(make: Callable[..., Group]) -> None:
-    group = make()
+def test_a_limit_below_what_is_used_kills_when_nobody_is_to_check(make_group: Callable[..., Group]) -> None:
+    group = make_group()
     if "memory" in group.paths() or not has(group, "memory"):
         pytest.skip("v2's rule")
     reader, writer = os.pipe()
@@ -318,8 +306,8 @@ def test_a_limit_below_what_is_used_kills_when_nobody_is_to_check(make: Callable
     assert child.wait() == -signal.SIGKILL
 
 
-def test_block_io_weights_and_throttles(make: Callable[..., Group]) -> None:
-    group = make()
+def test_block_io_weights_and_throttles(make_group: Callable[..., Group]) -> None:
+    group = make_group()
     device = block_device()
     if (not has(group, "blkio") and not has(group, "io")) or device is None:
         pytest.skip("no block io controller, or no disk, here")
@@ -349,8 +337,8 @@ def block_device() -> tuple[int, int] | None:
     return None
 
 
-def test_huge_pages(make: Callable[..., Group], host: Host) -> None:
-    group = make()
+def test_huge_pages(make_group: Callable[..., Group], host: Host) -> None:
+    group = make_group()
     sizes = features.read(host).huge_page_sizes
     if not sizes:
         pytest.skip("no hugetlb controller here")
@@ -364,8 +352,8 @@ def test_huge_pages(make: Callable[..., Group], host: Host) -> None:
         group.apply(Resources(hugepage_limits=[HugepageLimit(page_size="3MB", limit=0)]))
 
 
-def test_rdma_needs_a_device(make: Callable[..., Group]) -> None:
-    group = make()
+def test_rdma_needs_a_device(make_group: Callable[..., Group]) -> None:
+    group = make_group()
     resources = Resources(rdma={"mlx4_0": Rdma(hca_handles=2, hca_objects=2000)})
     if "rdma" in group.paths() or (group.host.mode == "v2" and "rdma" in controlfile.read(
             group.host.v2, "cgroup.controllers").split()):
@@ -377,8 +365,8 @@ def test_rdma_needs_a_device(make: Callable[..., Group]) -> None:
         assert "RDMA" in group.apply(resources)[0]
 
 
-def test_pressure_is_measured_on_v2(make: Callable[..., Group]) -> None:
-    group = make()
+def test_pressure_is_measured_on_v2(make_group: Callable[..., Group]) -> None:
+    group = make_group()
     found = stats.read(group.paths())
     if group.host.mode != "v2" or not os.path.exists("/proc/pressure/cpu"):
         assert found.cpu.pressure is None or group.host.mode != "v1"
@@ -387,8 +375,8 @@ def test_pressure_is_measured_on_v2(make: Callable[..., Group]) -> None:
     assert set(found.cpu.pressure.some) == {"avg10", "avg60", "avg300", "total"}
 
 
-def test_cpu_time_of_each_cpu_is_counted_on_v1(make: Callable[..., Group]) -> None:
-    group = make()
+def test_cpu_time_of_each_cpu_is_counted_on_v1(make_group: Callable[..., Group]) -> None:
+    group = make_group()
     child = spawn(group, lambda: touch(MIB))
     assert child.wait() == 0
     cpu = stats.read(group.paths()).cpu
@@ -398,9 +386,9 @@ def test_cpu_time_of_each_cpu_is_counted_on_v1(make: Callable[..., Group]) -> No
         assert sum(cpu.per_cpu_ns) == cpu.usage_ns
 
 
-def test_network_marks_are_v1s_and_refused_where_they_cannot_be(make: Callable[..., Group]) -> None:
+def test_network_marks_are_v1s_and_refused_where_they_cannot_be(make_group: Callable[..., Group]) -> None:
     """net_cls and net_prio: asked for by name, refused by the file's name, ignored on v2 as runc does."""
-    group = make()
+    group = make_group()
     wanted = Resources(network=Network(class_id=0x100001, priorities=[InterfacePriority(name="lo", priority=5)]))
     if group.host.mode == "v2":
         group.require(wanted)

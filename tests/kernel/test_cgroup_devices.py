@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import os
 import select
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
-from tests import cgroup_fixture
 from tests.cgroup_fixture import spawn
 
 from sampan.linux.cgroup import Group, controlfile, device_program, devices
 from sampan.oci.runtime import DeviceCgroup, Resources
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="cgroups need root")
-
-
-@pytest.fixture
-def make() -> Iterator[Callable[..., Group]]:
-    with cgroup_fixture.groups() as create:
-        yield create
 
 
 ONLY_NULL = [
@@ -43,8 +36,8 @@ def try_devices() -> int:
     return allowed
 
 
-def test_devices_are_denied_unless_allowed(make: Callable[..., Group]) -> None:
-    group = make()
+def test_devices_are_denied_unless_allowed(make_group: Callable[..., Group]) -> None:
+    group = make_group()
     group.apply(Resources(devices=ONLY_NULL))
     assert spawn(group, try_devices).wait() == 0b0011
     if group.host.mode == "v2":
@@ -52,8 +45,8 @@ def test_devices_are_denied_unless_allowed(make: Callable[..., Group]) -> None:
         assert spawn(group, try_devices).wait() == 0b1111
 
 
-def test_the_device_program_decides_and_is_replaced(make: Callable[..., Group]) -> None:
-    group = make()
+def test_the_device_program_decides_and_is_replaced(make_group: Callable[..., Group]) -> None:
+    group = make_group()
     if "unified" not in group.paths():
         pytest.skip("needs a v2 hierarchy")
     directory = group.paths()["unified"]
@@ -65,9 +58,9 @@ def test_the_device_program_decides_and_is_replaced(make: Callable[..., Group]) 
     assert spawn(group, try_devices).wait() == 0b1111
 
 
-def test_a_new_list_takes_nothing_away_that_stays(make: Callable[..., Group]) -> None:
+def test_a_new_list_takes_nothing_away_that_stays(make_group: Callable[..., Group]) -> None:
     """The moment between "deny all" and "allow this" is one in which a program fails to open /dev/null."""
-    group = make()
+    group = make_group()
     group.apply(Resources(devices=ONLY_NULL))
     reader, writer = os.pipe()
 
@@ -87,8 +80,8 @@ def test_a_new_list_takes_nothing_away_that_stays(make: Callable[..., Group]) ->
     assert spawn(group, try_devices).wait() == 0b0011
 
 
-def test_lists_become_what_the_rules_say(make: Callable[..., Group]) -> None:
-    group = make()
+def test_lists_become_what_the_rules_say(make_group: Callable[..., Group]) -> None:
+    group = make_group()
     if "devices" not in group.paths():
         pytest.skip("v1's lists")
 
@@ -106,8 +99,8 @@ def test_lists_become_what_the_rules_say(make: Callable[..., Group]) -> None:
     assert spawn(group, try_devices).wait() == 0b1111
 
 
-def test_the_default_devices_alone(make: Callable[..., Group]) -> None:
-    group = make()
+def test_the_default_devices_alone(make_group: Callable[..., Group]) -> None:
+    group = make_group()
     asked = [DeviceCgroup(allow=True, type="c", major=10, minor=1)]
     group.apply(Resources(devices=devices.complete(DeviceCgroup, asked)))
 
@@ -122,9 +115,9 @@ def test_the_default_devices_alone(make: Callable[..., Group]) -> None:
     assert spawn(group, try_kmsg).wait() == 0
 
 
-def test_programs_of_others_stay(make: Callable[..., Group]) -> None:
+def test_programs_of_others_stay(make_group: Callable[..., Group]) -> None:
     """systemd attaches one of its own to a unit's group: an update must replace ours, and ours alone."""
-    group = make()
+    group = make_group()
     if "unified" not in group.paths():
         pytest.skip("needs a v2 hierarchy")
     directory = group.paths()["unified"]

@@ -29,8 +29,7 @@ def boat() -> Iterator[Engine]:
 def tidy(boat: Engine) -> Iterator[None]:
     """Each test begins without containers, and leaves no directory, socket or cgroup of one."""
     yield
-    for container in boat.ask("GET", "/containers/json?all=1"):
-        boat.request("DELETE", f"/containers/{container['Id']}?force=1&v=1")
+    boat.remove_containers()
     assert not left(boat)
 
 

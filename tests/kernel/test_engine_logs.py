@@ -26,8 +26,7 @@ def boat() -> Iterator[Engine]:
 @pytest.fixture(autouse=True)
 def tidy(boat: Engine) -> Iterator[None]:
     yield
-    for container in boat.ask("GET", "/containers/json?all=1"):
-        boat.ask("DELETE", f"/containers/{container['Id']}?force=1")
+    boat.remove_containers()
 
 
 @contextmanager

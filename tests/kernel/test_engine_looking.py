@@ -24,8 +24,7 @@ def boat() -> Iterator[Engine]:
 @pytest.fixture(autouse=True)
 def tidy(boat: Engine) -> Iterator[None]:
     yield
-    for container in boat.ask("GET", "/containers/json?all=1"):
-        boat.ask("DELETE", f"/containers/{container['Id']}?force=1&v=1")
+    boat.remove_containers()
 
 
 def names(boat: Engine, query: str = "", **filters: list[str]) -> list[str]:

@@ -44,8 +44,7 @@ def output(boat: Engine, *command: str, **body: object) -> str:
 @pytest.fixture(autouse=True)
 def tidy(boat: Engine) -> Iterator[None]:
     yield
-    for container in boat.ask("GET", "/containers/json?all=1"):
-        boat.ask("DELETE", f"/containers/{container['Id']}?force=1&v=1")
+    boat.remove_containers()
     for volume in boat.ask("GET", "/volumes")["Volumes"]:
         boat.ask("DELETE", f"/volumes/{volume['Name']}")
 

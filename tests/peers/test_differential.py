@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,14 +48,6 @@ DELIBERATE: tuple[tuple[str, str, str, str], ...] = (
     ("exec_process", "oom_score_adj", "500", "the file of `exec --process` says so"),
 )
 """(variant, fact, what ours is, why that differs from both); the first three are patterns as in fnmatch."""
-
-
-@pytest.fixture
-def directory() -> Iterator[Path]:
-    """One that users of user namespaces get to; pytest's own are for their owner alone."""
-    with tempfile.TemporaryDirectory(prefix="sampan-view-") as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
 
 
 def look(runtime: Runtime, bundle: Bundle, change: Change) -> View:

@@ -6,7 +6,6 @@ import array
 import json
 import os
 import socket
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,18 +22,6 @@ from peers.view import View, view
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 NAMES = ("runc", "crun", "sampan-runtime")
-
-
-@pytest.fixture
-def directory() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="sampan-view-") as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
-
-
-@pytest.fixture
-def bundle(directory: Path) -> Bundle:
-    return Bundle(directory / "bundle")
 
 
 def idle(bundle: Bundle) -> None:

@@ -24,6 +24,7 @@ from sampan.linux.cgroup.limits_v1 import (
     NO_SWAPPINESS,
     NO_WEIGHT,
     NO_WEIGHT_DEVICE,
+    apply_cpuset,
     apply_rdma,
     check_page_size,
     check_shares,
@@ -230,15 +231,6 @@ def shares_of_weight(weight: int) -> int:
         return 2
     log = (math.sqrt(125 * 125 + 4 * 612 * (math.log10(weight) + 7 / 34)) - 125) / 2
     return min(round(2**log), 262144)
-
-
-def apply_cpuset(directory: str, cpu: CPU) -> list[str]:
-    """cpuset.cpus and cpuset.mems, as lists ("0-2,4")."""
-    if cpu.cpus:
-        set_value(directory, "cpuset.cpus", cpu.cpus)
-    if cpu.mems:
-        set_value(directory, "cpuset.mems", cpu.mems)
-    return []
 
 
 def apply_io(directory: str, block_io: BlockIO) -> list[str]:
