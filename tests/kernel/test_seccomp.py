@@ -122,6 +122,19 @@ def test_what_is_unknown_is_refused(compiler: seccomp_compiler.Compiler, policy:
         seccomp_compiler.check(policy)
 
 
+def test_the_native_architecture_is_always_there(compiler: seccomp_compiler.Compiler) -> None:
+    """A policy for 32-bit programs alone kills no others: what libseccomp starts with stays, as with runc and crun."""
+    policy = one_rule("SCMP_ACT_ERRNO", errno_ret=77)
+    policy.architectures = ["SCMP_ARCH_X86", "SCMP_ARCH_X32"]
+    assert outcome(compiler.compile(policy), call(NR_GETPPID)) == 77
+    policy.default_action, policy.syscalls[0].action = "SCMP_ACT_ERRNO", ALLOW
+    policy.syscalls[0].errno_ret = None
+    policy.syscalls[0].names = ["getppid", "exit_group"]
+    bpf = compiler.compile(policy)
+    assert outcome(bpf, call(NR_GETPPID)) == 0
+    assert outcome(bpf, call(NR_FUTURE)) == errno.ENOSYS
+
+
 def test_unknown_calls_are_skipped_and_newer_ones_have_no_such_call(compiler: seccomp_compiler.Compiler) -> None:
     allowed = ["exit_group", "exit", "write", "getppid", "not_yet_invented", "statx"]
     policy = Seccomp(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sampan.oci.runtime import Seccomp
 
 _REMEMBERED = 64
-_FORMAT = 2
+_FORMAT = 3
 """Part of the key: raise it when the same policy comes out as other bytes."""
 
 

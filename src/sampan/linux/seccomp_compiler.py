@@ -100,7 +100,6 @@ class Compiler:
         self._release = self._function("seccomp_release", None, ctypes.c_void_p)
         self._arch_add = self._function("seccomp_arch_add", ctypes.c_int, ctypes.c_void_p, ctypes.c_uint32)
         self._arch_native = self._function("seccomp_arch_native", ctypes.c_uint32)
-        self._arch_remove = self._function("seccomp_arch_remove", ctypes.c_int, ctypes.c_void_p, ctypes.c_uint32)
         self._attr_set = self._function(
             "seccomp_attr_set", ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_uint32
         )
@@ -144,14 +143,11 @@ class Compiler:
         return bpf
 
     def _set_architectures(self, context: int, tokens: list[int]) -> None:
-        if not tokens:
-            return  # the native one is there from the start
+        """The native one is there from the start, and stays, named or not: as with runc and crun."""
         for token in tokens:
             result = self._arch_add(context, token)
             if result not in (0, -errno.EEXIST):
                 raise InvalidArgument(f"seccomp: libseccomp does not know architecture {token:#x}")
-        if self._arch_native() not in tokens:
-            self._arch_remove(context, self._arch_native())
 
     def _add(self, context: int, rule: SyscallRule, default: int) -> None:
         action = _action(rule.action, rule.errno_ret)
@@ -186,7 +182,7 @@ class Compiler:
         names = {name.encode() for rule in policy.syscalls for name in rule.names}
         native = self._arch_native()
         newest: dict[int, dict[int, int]] = {}
-        for found in architectures or [_Architecture(native)]:
+        for found in dict.fromkeys([_Architecture(native), *architectures]):
             numbers = [self._resolve_arch(found.token, name) for name in names]
             largest = max((number for number in numbers if number >= 0), default=-1)
             if largest >= 0:
