@@ -187,6 +187,28 @@ def test_each_runs_at_its_point_and_in_its_namespaces(boat: Dock) -> None:
     assert log.read_text().splitlines()[4:] == [f"poststop stopped {ours}"]
 
 
+def test_create_container_hooks_begin_in_the_root(boat: Dock) -> None:
+    """As with runc and crun: `mount --bind /host/lib ./lib` is what they are for."""
+    text = f"pwd > {boat.directory}/where; mkdir ./made; mount --bind {boat.directory}/states ./made"
+    boat.config["hooks"] = {"createContainer": [{"path": SH, "args": ["sh", "-c", text], "env": ["PATH=/bin"]}]}
+    done = boat.run("ls", "/made")
+    assert (done.returncode, done.stdout) == (0, f"{boat.name}\n"), done.stderr
+    assert (boat.directory / "where").read_text() == f"{boat.root}\n"
+
+
+@pytest.mark.parametrize("no_new_privileges", [True, False])
+def test_start_container_hooks_are_under_the_seccomp_filter(boat: Dock, no_new_privileges: bool) -> None:
+    """They are programs of the image."""
+    boat.config["process"]["noNewPrivileges"] = no_new_privileges
+    boat.config["linux"]["seccomp"] = {
+        "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_KILL"}],
+    }
+    boat.config["hooks"] = {"startContainer": [{"path": "/bin/mkdir", "args": ["mkdir", "/made"]}]}
+    done = boat.run("true")
+    assert done.returncode == 1 and "startContainer hook #0 (/bin/mkdir): killed by signal 31" in done.stderr
+    assert not (boat.root / "made").exists()
+
+
 def test_start_container_hooks_run_in_the_containers_root_before_its_program(boat: Dock) -> None:
     boat.config["hooks"] = {
         "startContainer": [{"path": "/bin/sh", "args": ["sh", "-c", "cat > /tmp-state; echo hook >> /order"]}]

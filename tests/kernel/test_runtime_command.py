@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from tests.runtime_fixture import PATIENCE, Dock, dock, ended
 
+from sampan.linux import cgroup
+
 
 @pytest.fixture
 def boat(tmp_path: Path) -> Iterator[Dock]:
@@ -110,6 +112,36 @@ def test_detached_it_runs_on(boat: Dock) -> None:
     assert int(pid_file.read_text()) == boat.pid()
 
 
+@pytest.mark.parametrize("detach", [["--detach"], []])
+def test_paths_on_the_command_line_are_the_callers(boat: Dock, detach: list[str]) -> None:
+    """Not the bundle's, though the runtime enters it."""
+    caller = boat.directory / "caller"
+    caller.mkdir()
+    boat.write()
+    command = [*boat.program, "--root", "states", "run", *detach, "--keep", "--pid-file", "pid", "--bundle", ".."]
+    with (caller / "out").open("w") as out:
+        done = subprocess.run([*command, boat.name], cwd=caller, stdout=out, stderr=out, timeout=60, check=False)
+    assert done.returncode == 0, (caller / "out").read_text()
+    assert int((caller / "pid").read_text()) > 1
+    assert os.listdir(caller / "states") == [boat.name]
+    subprocess.run([*boat.program, "--root", "states", "delete", "--force", boat.name], cwd=caller, check=True)
+
+
+def test_a_frozen_group_is_refused(boat: Dock) -> None:
+    """Somebody froze it ahead: the init stage would stop in the middle."""
+    host = cgroup.detect().without_v2()
+    group = cgroup.Group.create(host, boat.config["linux"]["cgroupsPath"])
+    try:
+        group.freeze()
+        done = boat.run("true")
+        assert (done.returncode, "container's cgroup unexpectedly frozen" in done.stderr) == (1, True), done.stderr
+        assert group.frozen()
+        group.thaw()
+    finally:
+        group.remove()
+    assert boat.run("true").returncode == 0
+
+
 def test_run_of_a_program_that_is_not_there_leaves_nothing(boat: Dock) -> None:
     done = boat.run("nonexistent")
     assert done.returncode == 1 and "executable file not found in $PATH" in done.stderr
@@ -152,9 +184,10 @@ def test_exec_in_a_group_below_the_containers(boat: Dock) -> None:
     found = json.loads((boat.states / boat.name / "state.json").read_text())["cgroups"]
     below = {Path(directory, "below") for directory in found.values()}
     read = ["sh", "-c", "while read line; do echo $line; done < /proc/self/cgroup"]
-    assert "no cgroup below" in boat.exec(*read, options=["--cgroup", "below"]).stderr
-    assert "invalid cgroup path" in boat.exec(*read, options=["--cgroup", "../x"]).stderr
-    assert "no cgroup of controller" in boat.exec(*read, options=["--cgroup", "bogus:x"]).stderr
+    missing = boat.exec(*read, options=["--cgroup", "below"]).stderr
+    assert " adding pid " in missing and "/below/cgroup.procs: no such file or directory" in missing
+    assert " ../x is not a sub cgroup path" in boat.exec(*read, options=["--cgroup", "../x"]).stderr
+    assert "unknown controller bogus" in boat.exec(*read, options=["--cgroup", "bogus:x"]).stderr
     for directory in sorted(below):
         directory.mkdir()
         for name in ("cpuset.cpus", "cpuset.mems"):
@@ -185,6 +218,10 @@ def test_debug_messages_say_what_was_done(boat: Dock) -> None:
     assert "level=debug" in log.read_text() and "pivot_root" in log.read_text()
     assert "Traceback" not in log.read_text()
     assert "Traceback" in boat.call("state", "nope").stderr + log.read_text()
+    boat.launch("sleep", "1000")
+    log.write_text("")
+    assert boat.exec("true").returncode == 0
+    assert "level=debug" in log.read_text() and "join the container's namespaces" in log.read_text()
 
 
 def test_a_detached_exec_is_in_the_pid_file_and_in_ps(boat: Dock) -> None:

@@ -95,3 +95,15 @@ def test_both_tell_the_same_story(boat: Dock) -> None:
         if their[:3] != our[:3] or words.split(": strconv")[0] not in our[3]:
             different.append(f"{their}\n{our}")
     assert not different, "\n" + "\n\n".join(different)
+
+
+@pytest.mark.parametrize("flags", [[], ["--rootless"]])
+def test_spec_has_runcs_namespaces(boat: Dock, flags: list[str]) -> None:
+    """Programs, and runc's own tests, go on from there."""
+    found = []
+    for boat.program in (("runc",), PROGRAM):
+        (boat.directory / "config.json").unlink(missing_ok=True)
+        boat.ok("spec", *flags, "--bundle", str(boat.directory))
+        namespaces = json.loads((boat.directory / "config.json").read_text())["linux"]["namespaces"]
+        found.append({namespace["type"] for namespace in namespaces})
+    assert found[0] == found[1]

@@ -118,11 +118,30 @@ def test_a_filter_that_asks_about_the_calls_of_the_hand_over_itself(tmp_path: Pa
 def test_an_agent_that_is_not_there(tmp_path: Path) -> None:
     wanted = policy("getppid")
     pid, pidfd, sync = init_stage(wanted, lambda sync: 0)
-    with pytest.raises(StartFailed, match=r"seccomp listener to the agent at /.*/none\.sock: No such file"):
+    with pytest.raises(StartFailed, match=r"failed to connect with seccomp agent at /.*/none\.sock: No such file"):
         hand_over(pid, pidfd, sync, wanted, tmp_path / "none.sock")
     sync.close()  # the runtime gives up: the init stage, which waits, ends
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
     os.close(pidfd)
+
+
+def test_an_agent_may_close_as_soon_as_it_has_read(tmp_path: Path) -> None:
+    """As runc's example does: one read, then it closes. Many times, because it must not matter who is faster."""
+    path = str(tmp_path / "agent.sock")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(path)
+        listening.listen()
+        pid = os.fork()
+        if pid == 0:
+            for _ in range(300):
+                connection, _ = listening.accept()
+                _, fds, _, _ = socket.recv_fds(connection, 1 << 16, 1)
+                connection.close()
+                os.close(fds[0])
+            os._exit(0)
+        for _ in range(300):
+            seccomp_agent.send(path, 0, 1, "", {})
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
 def test_without_an_agent_a_caught_call_is_enosys(tmp_path: Path) -> None:

@@ -71,11 +71,11 @@ def test_cve_2019_19921_2023_27561_2023_28642_a_link_at_proc_or_sys(
     for target in (str(victim), "tmp", "/", "/nowhere"):
         (root / "tmp").mkdir(exist_ok=True)
         (root / name).symlink_to(target)
-        with pytest.raises(NotADirectoryError, match="must be an ordinary directory in the image"):
+        with pytest.raises(NotADirectoryError, match="must be mounted on ordinary directory"):
             furnished(root, [mount(destination, kind=kind)])
         (root / name).unlink()
     (root / name).write_text("")
-    with pytest.raises(NotADirectoryError, match="must be an ordinary directory in the image"):
+    with pytest.raises(NotADirectoryError, match="must be mounted on ordinary directory"):
         furnished(root, [mount(destination, kind=kind)])
     assert sorted(each.name for each in root.iterdir()) == sorted([name, "tmp"])
 
@@ -215,7 +215,7 @@ def test_cve_2026_41579_2026_47766_a_link_at_dev(root: Path, victim: Path, attem
             stage.devpts = os.open(root / "pts", os.O_PATH)
             OpenConsole().apply(stage)
 
-    with pytest.raises(NotADirectoryError, match="must be an ordinary directory in the image"):
+    with pytest.raises(NotADirectoryError, match="must be mounted on ordinary directory"):
         in_namespaces(act)
     assert list((root / victim.relative_to("/")).iterdir()) == []
 

@@ -95,6 +95,13 @@ def test_the_device_policy_follows_v1() -> None:
     assert found.exemptions == (device_program.Exemption("c", 1, 3, 7), device_program.Exemption("c", 1, 5, 3))
 
 
+def test_letters_that_no_kernel_knows_say_nothing_beside_others() -> None:
+    found = devices.complete(DeviceCgroup, [rule(True, "c", 1, 11, "rwa"), rule(False, "c", 1, 12, "x")])
+    assert (found[1].access, found[2].access) == ("rw", "x")
+    with pytest.raises(InvalidArgument, match="invalid device cgroup rule"):
+        device_program.policy(found)
+
+
 def allowed(found: device_program.Policy, kind: str, major: int, minor: int, access: int) -> bool:
     """The policy read as v1's documentation reads."""
     for exemption in found.exemptions:

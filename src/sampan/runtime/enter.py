@@ -101,11 +101,15 @@ class BeBornInside:
 
 @dataclass
 class Joined:
-    """A process that was put into a container, its program running. `console` is -1 without a terminal."""
+    """A process that was put into a container, its program running. `console` is -1 without a terminal.
+
+    `report` is what was done, an `operation.Report` as JSON: for those who want to know.
+    """
 
     pid: int = -1
     pidfd: int = -1
     console: int = -1
+    report: str = "{}"
     warnings: list[str] = field(default_factory=list)
 
     def end(self) -> None:
@@ -240,7 +244,8 @@ def _follow(sync: socket.socket, joined: Joined, spec: oci.Process, extras: Extr
                 sync, *listener, joined.pidfd, joined.pid, extras.linux.seccomp, extras.state
             )
             listener = None
-        ready = ready or "ready" in message
+        if "ready" in message:
+            ready, joined.report = True, message["ready"]
         joined.warnings += message.get("warnings", [])
     if error is not None:
         raise error

@@ -101,7 +101,8 @@ def _become(sync: socket.socket, stage: Stage, setup: ProcessSetup, report: Repo
     else:
         stdio = _own_stdio(stage.root, stdio, _host_uid(setup, identity.uid))
     notifies = setup.seccomp is not None and setup.seccomp.flags & seccomp.FLAG_NEW_LISTENER
-    aboard = setup.trampoline and spec.no_new_privileges and not notifies  # the filter is loaded by the trampoline
+    # the trampoline loads the filter; but hooks run the image's programs, under the same filter as the container's
+    aboard = setup.trampoline and spec.no_new_privileges and not notifies and not setup.start_hooks
     last = attributes.process_operations(
         spec, identity, setup.sets, setup.last_cap, linux=setup.linux, filter=None if aboard else setup.seccomp,
         sync=sync.fileno(), user_namespace=setup.user_namespace,

@@ -71,14 +71,17 @@ def send(listener_path: str, fd: int, pid: int, metadata: str, state: Mapping[st
         "state": dict(state),
     })
     connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    what = "failed to connect with seccomp agent"
     try:
         unix_socket.connect(connection, listener_path)
+        what = "cannot hand the seccomp listener to the agent"
         rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("i", fd))
         sent = connection.sendmsg([data], [rights], _socket.MSG_NOSIGNAL)
-        connection.sendall(data[sent:], _socket.MSG_NOSIGNAL)
+        if sent < len(data):  # an agent may close once it has read all: then not even nothing can be sent
+            connection.sendall(data[sent:], _socket.MSG_NOSIGNAL)
     except OSError as error:
         raise StartFailed(
-            f"cannot hand the seccomp listener to the agent at {listener_path}: {error.strerror or error}"
+            f"{what} at {listener_path}: {error.strerror or error}"
         ) from error
     finally:
         connection.close()

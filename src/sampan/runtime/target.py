@@ -63,7 +63,7 @@ def _plain_directory(root: int, name: str) -> tuple[int, bool]:
     except OSError as error:
         if error.errno not in (errno.ENOTDIR, errno.ELOOP):
             raise
-        reason = "must be an ordinary directory in the image, not a link or a file"
+        reason = "must be mounted on ordinary directory in the image, not a link or a file"
         raise OSError(errno.ENOTDIR, reason, f"/{name}") from error
 
 

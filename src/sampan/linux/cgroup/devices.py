@@ -34,11 +34,19 @@ ALWAYS_ALLOWED: tuple[tuple[str, int | None, int | None, str], ...] = (
 def complete(rule: Callable[..., DeviceCgroup], rules: Iterable[DeviceCgroup]) -> list[DeviceCgroup]:
     """The rules of an OCI spec as runc applies them: nothing is allowed at first, the default devices always at last.
 
-    `rule` makes one: `oci.runtime.DeviceCgroup`. A spec without rules gets the default devices alone.
+    `rule` makes one: `oci.runtime.DeviceCgroup`. A spec without rules gets the default devices alone. Letters beside
+    r, w and m, which no kernel knows, say nothing in a rule that has others.
     """
+    given = [
+        rule(allow=it.allow, type=it.type, major=it.major, minor=it.minor, access=_known(it.access)) for it in rules
+    ]
     always = [rule(allow=True, type=kind, major=major, minor=minor, access=access)
               for kind, major, minor, access in ALWAYS_ALLOWED]
-    return [rule(allow=False), *rules, *always]
+    return [rule(allow=False), *given, *always]
+
+
+def _known(access: str) -> str:
+    return "".join(letter for letter in device_program.ACCESS if letter in access) or access
 
 
 def apply(directory: str, rules: Sequence[DeviceCgroup]) -> None:

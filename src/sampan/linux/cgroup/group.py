@@ -80,7 +80,9 @@ class Group:
             return limits_v2.apply(self._directories[UNIFIED], resources)
         if resources.unified:
             name = next(iter(resources.unified))
-            raise Unsupported(f"unified cgroup setting {name!r} needs cgroup v2, this host has {self.host.mode}")
+            raise Unsupported(
+                f"invalid configuration: unified setting {name!r} needs cgroup v2, this host has {self.host.mode}"
+            )
         warnings = limits_v1.apply(self._directories, resources)
         sizes = [limit for limit in resources.hugepage_limits if limit.limit >= 0]
         if sizes and "hugetlb" not in self._directories:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sampan.runtime.lifecycle.create import Created
     from sampan.runtime.lifecycle.notify import Relay
     from sampan.runtime.lifecycle.records import Entry
+    from sampan.runtime.operation import Report
 
 BUNDLE = Flag(("bundle", "b"), "the bundle's directory (default: the current one)")
 CONSOLE_SOCKET = Flag(("console-socket",), "unix socket that receives the near end of the process's terminal")
@@ -38,10 +39,11 @@ def options(call: Call) -> CreateOptions:
     """Raises InvalidArgument. `keep_console` and `stdio` are the caller's to set."""
     parsed = call.parsed
     listening = listen_fds(os.environ)
+    pid_file = parsed.text("pid-file")
     return CreateOptions(
         id=call.id(),
+        pid_file=pid_file and os.path.abspath(pid_file),  # of where we were called: before the bundle is entered
         bundle=enter_bundle(parsed.text("bundle")),
-        pid_file=parsed.text("pid-file"),
         console_socket=parsed.text("console-socket"),
         preserve_fds=preserved(parsed.number("preserve-fds"), listening),
         pivot=not parsed.flag("no-pivot"),
@@ -51,6 +53,11 @@ def options(call: Call) -> CreateOptions:
         env=[f"LISTEN_FDS={listening}", "LISTEN_PID=1"] if listening else [],
         notify=bool(os.environ.get("NOTIFY_SOCKET")),
     )
+
+
+def tell_steps(call: Call, report: Report) -> None:
+    for step in report.steps:
+        call.log.debug(f"{step.detail}: {step.micros} µs")
 
 
 def listen_fds(environment: Mapping[str, str]) -> int:
@@ -86,8 +93,8 @@ def warn(call: Call, relay: Relay | None) -> None:
 
 def tell(call: Call, created: Created) -> None:
     """The warnings; with --debug what was done and how long it took."""
-    for step in created.report.steps if call.log.debugging else ():
-        call.log.debug(f"{step.detail}: {step.micros} µs")
+    if call.log.debugging:
+        tell_steps(call, created.report)
     for warning in created.warnings:
         call.log.warning(warning)
 

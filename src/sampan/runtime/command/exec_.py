@@ -6,11 +6,13 @@ import os
 import sys
 
 from sampan.errors import InvalidArgument
+from sampan.lean.structs import decode
 from sampan.linux import interpreter
 from sampan.oci import runtime as oci
 from sampan.runtime.command import creating
 from sampan.runtime.command.arguments import BOOL, INTS, LIST, Command, Flag
 from sampan.runtime.lifecycle import bundle, documents, execute, foreground
+from sampan.runtime.operation import Report
 from sampan.runtime.users import MAX_KERNEL_ID
 
 TYPE_CHECKING = False
@@ -98,6 +100,8 @@ def _follow(
 
 
 def _close(call: Call, joined: Joined) -> None:
+    if call.log.debugging:
+        creating.tell_steps(call, decode(joined.report, Report))
     for warning in joined.warnings:
         call.log.warning(warning)
     for fd in (joined.pidfd, joined.console):

@@ -49,6 +49,7 @@ def _detached(call: Call) -> int:
 
 
 def _foreground(call: Call) -> int:
+    registry = call.registry()
     options = creating.options(call)
     if options.console_socket:
         raise InvalidArgument("cannot use console socket if runc will not detach or allocate tty")
@@ -58,7 +59,7 @@ def _foreground(call: Call) -> int:
         options.stdio = stdio.given
         if not call.parsed.flag("no-subreaper"):
             foreground.be_subreaper()
-        created = create.create(call.registry(), options)
+        created = create.create(registry, options)
         keep = False
         try:
             attached = foreground.Attached(created.pid, created.pidfd, stdio, created.console)

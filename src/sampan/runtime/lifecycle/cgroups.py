@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from sampan.errors import Forbidden, InvalidArgument
+from sampan.errors import Conflict, Forbidden, InvalidArgument
 from sampan.linux import userns
 from sampan.linux.cgroup import cgroupfs, delegation, devices
 from sampan.linux.cgroup.group import Group
@@ -63,9 +63,11 @@ def create(host: Host, cgroups_path: str, name: str, resources: oci.Resources | 
     """`Group.create` for a spec's `cgroupsPath`; None where a rootless container has to live without a group.
 
     That is so when nothing was delegated to this user and nothing needs a group: neither a path nor limits. Raises
-    Forbidden when something does, and as Group.create.
+    Forbidden when something does, Conflict for a group that somebody has frozen, and as Group.create.
     """
     path = delegation.resolve(host, cgroups_path, name)
+    if Group.reopen(host, cgroupfs.directories(host, path)).frozen():
+        raise Conflict(f"container's cgroup unexpectedly frozen: nothing starts in /{path} before it is thawed")
     if not delegation.is_rootless() or delegation.may_create(host, path):
         return Group.create(host, path)
     where = f"no permission to make cgroup /{path} below {host.v2 or next(iter(host.v1.values()), '/sys/fs/cgroup')}"

@@ -136,14 +136,17 @@ def _group(entry: Entry, record: Record, below: Mapping[str, str]) -> Group | No
     directories = group.paths()
     for controller in below:
         if controller and controller not in directories:
-            raise InvalidArgument(f"the container is in no cgroup of controller {controller!r}")
+            raise InvalidArgument(f"unknown controller {controller}: the container is in no cgroup of it")
     for controller, directory in directories.items():
         path = below.get(controller, below.get("", ""))
         names = path.strip("/").split("/")
         if any(name in (".", "..") for name in names) or "" in names[1:]:
-            raise InvalidArgument(f"invalid cgroup path: {path!r}: it is taken below the container's own")
+            raise InvalidArgument(f"{path} is not a sub cgroup path: it is taken below the container's own")
         if names[0]:
             directories[controller] = f"{directory}/{'/'.join(names)}"
             if not os.path.isdir(directories[controller]):
-                raise NotFound(f"no cgroup {path} below that of container {entry.id}: {directories[controller]}")
+                raise NotFound(
+                    f"adding pid of the process to cgroups: {directories[controller]}/cgroup.procs: "
+                    "no such file or directory"
+                )
     return Group(group.host, group.path, directories)

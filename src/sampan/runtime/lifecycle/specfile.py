@@ -9,7 +9,7 @@ from sampan.oci.runtime import VERSION
 
 NAME = "config.json"
 _CAPABILITIES = ("CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE")
-_NAMESPACES = ("pid", "network", "ipc", "uts", "mount", "cgroup")
+_NAMESPACES = ("pid", "network", "ipc", "uts", "mount")
 _MASKED = (
     "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
     "/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap",
@@ -24,7 +24,7 @@ def default() -> dict[str, object]:
         _mounts(["mode=0620", "gid=5"], _mount("/sys", "sysfs", "sysfs", "nosuid", "noexec", "nodev", "ro")),
         {
             "resources": {"devices": [{"allow": False, "access": "rwm"}]},
-            "namespaces": [{"type": kind} for kind in _NAMESPACES],
+            "namespaces": [{"type": kind} for kind in _namespaces()],
         },
     )
 
@@ -38,7 +38,7 @@ def rootless() -> dict[str, object]:
         {
             "uidMappings": [{"containerID": 0, "hostID": os.geteuid(), "size": 1}],
             "gidMappings": [{"containerID": 0, "hostID": os.getegid(), "size": 1}],
-            "namespaces": [{"type": kind} for kind in (*_NAMESPACES, "user") if kind != "network"],
+            "namespaces": [{"type": kind} for kind in (*_namespaces(), "user") if kind != "network"],
         },
     )
 
@@ -58,6 +58,11 @@ def write(directory: str, text: str) -> None:
             view = view[os.write(fd, view) :]
     finally:
         os.close(fd)
+
+
+def _namespaces() -> tuple[str, ...]:
+    """As runc has them: one for cgroups on v2 alone. Programs write config.json on from what `spec` gives them."""
+    return (*_NAMESPACES, "cgroup") if os.path.exists("/sys/fs/cgroup/cgroup.controllers") else _NAMESPACES
 
 
 def _document(mounts: list[dict[str, object]], linux: dict[str, object]) -> dict[str, object]:

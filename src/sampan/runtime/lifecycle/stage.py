@@ -149,4 +149,6 @@ class RunHooks:
     def apply(self, stage: Stage) -> None:
         ready = self.ready
         now = hooks.state(ready.spec, ready.id, ready.bundle, self.word, os.getpid())
+        if self.where == "createContainer":  # where runc and crun run them: "mount --bind /host/lib ./lib"
+            os.fchdir(stage.root)
         hooks.run(self.hooks, now, self.where)
