@@ -24,11 +24,12 @@ def kill(entry: Entry, number: int, everyone: bool = False) -> None:
     if everyone:
         _signal_everyone(entry, record, number)
         return
+    shares = number == signals.SIGKILL and record.pid != 0 and _shares_pids(entry)  # before: `run` deletes it
     _signal_first(record, number)
     if number == signals.SIGKILL:
         _thaw(entry, record)
         group = entry.group(record)
-        if group is not None and _shares_pids(entry):
+        if group is not None and shares:
             group.kill_all()
 
 
@@ -46,7 +47,10 @@ def _signal_first(record: Record, number: int) -> None:
 
 
 def _shares_pids(entry: Entry) -> bool:
-    linux = entry.spec().linux
+    try:
+        linux = entry.spec().linux
+    except NotFound:
+        raise Conflict("container not running") from None  # deleted this moment
     return linux is not None and not any(it.type == "pid" and not it.path for it in linux.namespaces)
 
 
