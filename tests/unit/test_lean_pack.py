@@ -16,28 +16,28 @@ PYTHON = os.path.realpath(sys.executable)
 PROBE = """
 import os, sys
 
+def executed():
+    return {name for name, module in sys.modules.items() if type(module).__name__ == "Waiting"}
+
 def main():
-    if sys.argv[1:] == ["child"]:
-        from sampan.lean import pack
-        from sampan.runtime.lifecycle import create
-        if not pack.vouch("sampan.runtime.lifecycle.stage"):  # a pack has no asserts
-            sys.exit("not packed")
-        for name in sys.meta_path[0].libraries:
-            __import__(name)  # the interpreter's own, which everybody may read
+    from sampan.runtime.lifecycle import create, stage
+    from sampan.linux import cgroup
+    way = "pack" if executed() else "sources"
+    if "child" in sys.argv:
+        create.clone.clone3  # with ctypes, as before any clone
+        from sampan.lean import imports
         pid = os.fork()
         if pid == 0:
-            os.chroot("/var/empty" if os.path.isdir("/var/empty") else "/mnt")
-            import sampan.runtime.lifecycle.stage as stage
-            print(type(stage.__spec__.loader).__name__, stage.plan.__package__, os.path.exists("/usr"))
+            imports.without_files()
+            os.chroot("/mnt")
+            print(way, stage.plan.make.__name__, stage.attributes.check.__name__, len(sys.meta_path))
             sys.stdout.flush()
             os._exit(0)
         os.waitpid(pid, 0)
         return
-    from sampan.runtime.command import run
-    from sampan.runtime.lifecycle import create
-    from sampan.linux import cgroup
-    print(type(create.__spec__.loader).__name__, create.__file__, getattr(create, "ADDED", ""), create.__spec__.parent,
-          cgroup.__path__, run.create is create, sorted(name for name in sys.modules if name.startswith("sampan.")))
+    waits = "sampan.runtime.lifecycle.create" in executed()
+    print(way, waits, create.__file__, getattr(create, "ADDED", ""), create.create.__module__, cgroup.__path__,
+          cgroup.detect.__module__, create.__package__, "sampan.runtime.plan" in executed())
 """
 
 pytestmark = pytest.mark.skipif(
@@ -61,14 +61,9 @@ def place(tmp_path: Path) -> Path:
 
 
 def probe(place: Path, *arguments: str, before: tuple[str, ...] = ()) -> list[str]:
-    """What the probe says: [loader, file of create, its ADDED, …]"""
+    """What the probe says: [from where, whether create was still to be executed, its file, its ADDED, …]"""
     command = [*before, str(place / "bin" / "sampan-runtime"), *arguments]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split(" ")
-
-
-def pack_of(place: Path) -> Path:
-    (found,) = (place / "bin" / "__pycache__").iterdir()
-    return found
 
 
 def source(place: Path, name: str) -> Path:
@@ -77,44 +72,44 @@ def source(place: Path, name: str) -> Path:
 
 
 def test_it_is_made_and_used(place: Path) -> None:
-    """The same modules, in the same state, as in the usual way."""
+    """The same modules, in the same state, as in the usual way; executed when they are wanted."""
     first, second, third = probe(place), probe(place), probe(place)
-    assert (first[0], second[0]) == ("SourceFileLoader", "Pack")
-    assert first[1] == str(source(place, "runtime/lifecycle/create.py"))
-    assert second[1:7] == first[1:7]
+    assert first[:3] == ["sources", "False", str(source(place, "runtime/lifecycle/create.py"))]
+    assert second[:2] == ["pack", "True"]
+    assert second[2:-1] == first[2:-1]
+    assert (first[-1], second[-1]) == ("False\n", "True\n")
     assert second == third
-    assert "'sampan.runtime.lifecycle.stage'" not in str(second)
 
 
 @pytest.mark.parametrize("changed", ["runtime/lifecycle/create.py", "lean/pack.py", "runtime/__init__.py"])
 def test_a_changed_source_is_imported_as_it_is_now(place: Path, changed: str) -> None:
     probe(place)
-    with source(place, changed).open("a") as file:
-        file.write("\nADDED = 'added'\n")
-    with source(place, "runtime/lifecycle/create.py").open("a") as file:
-        file.write("\nADDED = 'added'\n")
-    assert probe(place)[0::2][:2] == ["SourceFileLoader", "added"]
-    assert probe(place)[2] == "added"  # makes it anew
-    assert probe(place)[0::2][:2] == ["Pack", "added"]
-
-
-def test_a_module_of_a_group_that_has_changed_makes_the_group_the_usual_way(place: Path) -> None:
-    probe(place)
-    with source(place, "runtime/operation.py").open("a") as file:
-        file.write("\nADDED = 'added'\n")
-    assert probe(place)[0] == "Pack"  # by itself it has not changed
+    for name in {changed, "runtime/lifecycle/create.py"}:
+        with source(place, name).open("a") as file:
+            file.write("\nADDED = 'added'\n")
+    assert probe(place)[0::3][:2] == ["sources", "added"]
     assert not list((place / "bin" / "__pycache__").iterdir())
+    assert probe(place)[3] == "added"  # makes it anew
+    assert probe(place)[0::3][:2] == ["pack", "added"]
+
+
+def test_a_source_that_is_gone_is_not_believed(place: Path) -> None:
+    probe(place)
+    source(place, "runtime/labels.py").unlink()
+    done = subprocess.run([place / "bin" / "sampan-runtime"], capture_output=True, text=True)
+    assert done.returncode == 1 and "labels" in done.stderr
 
 
 def test_with_debug_it_is_left_alone(place: Path) -> None:
     probe(place)
-    assert probe(place, "--debug")[0] == "SourceFileLoader"
+    assert probe(place, "--debug")[0] == "sources"
+    assert probe(place)[0] == "pack"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs chroot")
-def test_a_new_process_imports_the_stage_where_no_file_can_be_found(place: Path) -> None:
+def test_a_new_process_executes_what_it_needs_where_no_file_can_be_found(place: Path) -> None:
     probe(place)
-    assert probe(place, "child") == ["Pack", "sampan.runtime", "False\n"]
+    assert probe(place, "child") == ["pack", "make", "check", "2\n"]
 
 
 @pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="needs a user who may not write")
@@ -123,5 +118,5 @@ def test_without_the_right_to_write_it_does_without(place: Path) -> None:
         if path.is_relative_to("/tmp"):
             path.chmod(path.stat().st_mode | 0o055)
     before = ("setpriv", "--reuid=54321", "--regid=54321", "--clear-groups") if os.geteuid() == 0 else ()
-    assert probe(place, before=before)[0] == "SourceFileLoader"
+    assert probe(place, before=before)[0] == "sources"
     assert not (place / "bin" / "__pycache__").exists()

@@ -12,85 +12,61 @@ from sampan.lean import pack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Sequence
     from types import CodeType
 
 _PACKAGE = __name__.partition(".")[0]
 _HEADER = 16
 
 
-def run(launcher: str, program: str, roots: Mapping[str, str]) -> None:
+def run(launcher: str, program: str, others: Sequence[str]) -> None:
     """Run `program`'s `main`, and before that make its pack in the __pycache__ beside the launcher, if we may.
 
-    Each root, a module, gets a group: what it needs besides the needs of the module that is its value ("": none), from
-    which it is imported later.
+    In the pack is what the program and `others` import as they are imported.
     """
     directory, name = os.path.split(os.path.abspath(launcher))
     interpreter = os.path.realpath(sys.executable)  # allowed: our own program
     if not sys.dont_write_bytecode and interpreter == f"/usr/bin/python3.{sys.version_info[1]}":
-        for root in roots:
-            __import__(root)
-        _write(f"{directory}/__pycache__/{name}.{os.path.basename(interpreter)}.pyc", _pack(program, roots))
+        for module in (program, *others):
+            __import__(module)
+        _write(f"{directory}/__pycache__/{name}.{os.path.basename(interpreter)}.pyc", _pack(program))
     __import__(program)
     sys.modules[program].main()
 
 
-def _pack(program: str, roots: Mapping[str, str]) -> bytes:
-    needs = _all_needs(name for name in sorted(sys.modules) if name.partition(".")[0] == _PACKAGE)
-    names = sorted(needs)
+def _pack(program: str) -> bytes:
     package = os.path.dirname(_file(_PACKAGE))
-    codes = {name: _compiled(_file(name)) for name in names}
-    blobs = b""
-    index: dict[str, pack.Entry] = {}
-    for name in names:
-        code = marshal.dumps(codes[name])
+    modules: dict[str, pack.Entry] = {}
+    codes = b""
+    for name in _names():
         source = _file(name)
-        status = os.stat(source)
-        index[name] = (
-            os.path.relpath(source, package), hasattr(sys.modules[name], "__path__"), len(blobs), len(code),
+        code, status = marshal.dumps(_compiled(source)), os.stat(source)
+        modules[name] = (
+            os.path.relpath(source, package), hasattr(sys.modules[name], "__path__"), len(codes), len(code),
             status.st_mtime_ns, status.st_size,
         )
-        blobs += code
-    groups: dict[str, pack.Group] = {}
-    for root, members in _groups(needs, roots).items():
-        code = marshal.dumps({name: codes[name] for name in members})
-        groups[root] = (len(blobs), len(code), members)
-        blobs += code
-    there = (os.path.dirname(package), *(path for path in sys.path if "/site-packages" in path))
-    contents: pack.Contents = (package, there, program, index, groups, _libraries())
-    return _assembled(marshal.dumps((codes[pack.__name__], contents)), blobs)
+        codes += code
+    path = (os.path.dirname(package), *(path for path in sys.path if "/site-packages" in path))
+    contents: pack.Contents = (package, path, program, modules, _libraries())
+    return _assembled(marshal.dumps((_compiled(_file(pack.__name__)), contents)), codes)
 
 
-def _assembled(contents: bytes, blobs: bytes) -> bytes:
+def _assembled(contents: bytes, codes: bytes) -> bytes:
     from _frozen_importlib_external import MAGIC_NUMBER
 
     boot = marshal.dumps(_compiled(_file(pack.__name__).replace("pack.py", "boot.py")))
     place = (_HEADER + len(boot)).to_bytes(4, "little") + len(contents).to_bytes(4, "little")
-    return MAGIC_NUMBER + bytes(4) + place + boot + contents + blobs
+    return MAGIC_NUMBER + bytes(4) + place + boot + contents + codes
 
 
 def _file(name: str) -> str:
     return sys.modules[name].__file__ or ""
 
 
-def _groups(needs: Mapping[str, list[str]], roots: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
-    found = {}
-    for root, importer in roots.items():
-        there = {pack.__name__, *(_closure(importer, needs) if importer else ())}
-        found[root] = tuple(name for name in _closure(root, needs) if name not in there)
-    return found
-
-
-def _all_needs(names: Iterable[str]) -> dict[str, list[str]]:
-    """Our modules, with those of the standard library that they use: each with the modules that it needs itself."""
-    found: dict[str, list[str]] = {}
-    waiting = list(names)
-    while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found[name] = [each for each in _needs(name) if _is_source(each)]
-            waiting += found[name]
-    return found
+def _names() -> list[str]:
+    """Our modules, and those of the standard library that they import as they are imported: packages first."""
+    found = {name for name in sys.modules if name.partition(".")[0] == _PACKAGE} - {__name__}
+    return sorted({each for name in found for each in _imported(_tree(_file(name)).body) if _is_source(each)} | found)
 
 
 def _is_source(name: str) -> bool:
@@ -99,42 +75,12 @@ def _is_source(name: str) -> bool:
     return type(spec.loader).__name__ == "SourceFileLoader" if spec is not None else False
 
 
-def _needs(name: str) -> list[str]:
-    """The modules that a module imports as it is executed, with the packages they lie in."""
-    found = [name.rpartition(".")[0]]
-    for module in _imported(_tree(_file(name)).body):
-        steps = module.split(".")
-        found += [".".join(steps[:length]) for length in range(1, len(steps) + 1)]
-    return found
-
-
 def _imported(body: list[ast.stmt]) -> Iterator[str]:
     for statement in body:
         if isinstance(statement, ast.Import):
             yield from (alias.name for alias in statement.names)
         elif isinstance(statement, ast.ImportFrom) and statement.module and statement.module != "__future__":
             yield statement.module
-            yield from (f"{statement.module}.{alias.name}" for alias in statement.names)
-        elif isinstance(statement, ast.If):
-            if ast.unparse(statement.test) != "TYPE_CHECKING":
-                yield from _imported(statement.body)
-            yield from _imported(statement.orelse)
-
-
-def _closure(name: str, needs: Mapping[str, list[str]]) -> list[str]:
-    """A module behind all that it needs."""
-    found: list[str] = []
-    met = set()
-
-    def visit(each: str) -> None:
-        if each not in met:
-            met.add(each)
-            for needed in needs[each]:
-                visit(needed)
-            found.append(each)
-
-    visit(name)
-    return found
 
 
 def _tree(source: str) -> ast.Module:

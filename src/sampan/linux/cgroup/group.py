@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from sampan.errors import Conflict, NotFound, SampanError, Unavailable, Unsupported
-from sampan.linux.cgroup import cgroupfs, controlfile, freezer, limits_v1, limits_v2, processes
+from sampan.linux.cgroup import cgroupfs, controlfile, freezer, limits_v1, limits_v2, processes, requirements
 from sampan.linux.cgroup.cgroupfs import UNIFIED
 from sampan.linux.cgroup.host import Host
 
@@ -95,8 +95,6 @@ class Group:
         Raises Unsupported, which names the file; `apply` would only warn. For the one who makes a container, not for
         the process that becomes it.
         """
-        from sampan.linux.cgroup import requirements  # allowed: most containers have no limits
-
         if self.host.mode == "v2":
             self._enable_rare(resources)
         elif resources.hugepage_limits and "hugetlb" in self.host.v2_controllers:

@@ -28,13 +28,24 @@ import time
 
 from sampan.errors import Internal, InvalidArgument, SampanError, from_message
 from sampan.jobs import channel as wire
-from sampan.lean import pack
 from sampan.lean.record import dataclass, field
 from sampan.lean.structs import decode, encode
 from sampan.linux import clone, process, unix_socket
 from sampan.oci import runtime as oci
-from sampan.runtime import namespaces, offspring
-from sampan.runtime.lifecycle import birth, bundle, console, filters, hierarchies, hooks, status
+from sampan.runtime import mount_sources, namespaces, offspring
+from sampan.runtime.lifecycle import (
+    birth,
+    bundle,
+    cgroups,
+    console,
+    filters,
+    hierarchies,
+    hooks,
+    idmaps,
+    notify,
+    stage,
+    status,
+)
 from sampan.runtime.lifecycle.records import START_SOCKET, Entry, Record, Registry
 from sampan.runtime.operation import Recorder, Report
 
@@ -47,7 +58,6 @@ if TYPE_CHECKING:
     from sampan.runtime.init import Stdio
 
 
-_STAGE = "sampan.runtime.lifecycle.stage"
 _ID_MAPPED = frozenset(("idmap", "ridmap"))
 
 
@@ -112,8 +122,6 @@ def create(registry: Registry, options: CreateOptions) -> Created:
     try:
         entry.lock()
         if options.notify:
-            from sampan.runtime.lifecycle import notify  # allowed: the runtime, not the container; rare
-
             notify.prepare(entry, spec, options)
         return _Creation(entry, spec, options).run()
     except BaseException:
@@ -133,7 +141,8 @@ def check_console(process: oci.Process, console_socket: str, keep_console: bool)
 class _Creation:
     """One create at work. What it has made is undone by `_undo`.
 
-    What is needed after the clone is imported after the clone: the new process and we do so at the same time.
+    What is used only after the clone (stage, cgroups) is executed only then, when it comes out of a pack
+    (lean/pack.py): the new process and we do so at the same time.
     """
 
     def __init__(self, entry: Entry, spec: oci.Spec, options: CreateOptions) -> None:
@@ -214,8 +223,6 @@ class _Creation:
 
     def _make_group(self) -> None:
         """Record first: a delete must find what a killed create left."""
-        from sampan.runtime.lifecycle import cgroups  # allowed: while the new process does its own imports
-
         if self.record.host is not None:
             self.record.cgroups_path = cgroups.path_of(
                 self.record.host, self.spec, self.entry.id, self.options.systemd
@@ -234,11 +241,9 @@ class _Creation:
         self.recorder.done("Cgroup", f"make cgroup {self.record.cgroups_path} and set its limits")
 
     def _bear(self, listening: _socket.socket) -> birth.Born:
-        """The clone. What it does it can import by itself: out of the pack, which we have open, or it is here."""
+        """The clone; it waits for {"go"}."""
         flags = namespaces.clone_flags(self.linux, self.joined)
         prepared = self._prepare()
-        if not pack.vouch(_STAGE):
-            __import__(_STAGE)  # behind its clone a user namespace can be in its way
 
         def work(sync: socket.socket) -> None:
             offspring.guarded(sync, lambda: self._begin(sync, listening.fileno(), prepared))
@@ -262,20 +267,14 @@ class _Creation:
             for entry in self.spec.mounts
         ):
             return {}
-        from sampan.runtime import mount_sources  # allowed: rare, and not yet the new process
-
         return mount_sources.prepare(self.spec, self.joined.get("user", -1))
 
     def _map_ids(self, born: birth.Born) -> None:
         if namespaces.clone_flags(self.linux, self.joined) & clone.NEWUSER:
-            from sampan.runtime.lifecycle import idmaps  # allowed: the runtime, not the container
-
             idmaps.write(born.pid, self.linux.uid_mappings, self.linux.gid_mappings)
 
     def _begin(self, sync: socket.socket, listening: int, prepared: dict[int, int]) -> None:
         """In the new process, before it has joined, entered or opened anything."""
-        from sampan.runtime.lifecycle import stage  # allowed: out of the pack or there already, see `_bear`
-
         options = self.options
         ready = stage.Ready(
             _with(self.spec, options.env), self.entry.id, self.record.bundle, self.record.host, self.joined,
@@ -293,8 +292,6 @@ class _Creation:
             for fd in fds:
                 os.close(fd)
         if self.group is not None:
-            from sampan.runtime.lifecycle import cgroups  # allowed: `_make_group` has imported it
-
             cgroups.hand_over(self.group, self.linux)
 
     def _until_ready(self, born: birth.Born) -> Report:

@@ -16,7 +16,7 @@ import os
 
 from sampan.errors import Conflict, InvalidArgument, NotFound
 from sampan.lean.structs import DecodeError, Struct, decode, encode
-from sampan.linux import paths
+from sampan.linux import cgroup, paths
 from sampan.linux.cgroup.host import Host
 from sampan.oci import runtime as oci
 
@@ -187,9 +187,7 @@ class Entry:
             from sampan.linux.cgroup import systemd  # allowed: only with the systemd driver
 
             return systemd.open(record.host, record.cgroups_path, record.cgroups)
-        from sampan.linux.cgroup.group import Group  # allowed: a create needs it late (create.py)
-
-        return Group(record.host, record.cgroups_path, record.cgroups) if record.cgroups else None
+        return cgroup.Group(record.host, record.cgroups_path, record.cgroups) if record.cgroups else None
 
     def write_file(self, name: str, data: bytes) -> None:
         """Whole or not at all."""

@@ -1,15 +1,15 @@
 """The init stage of a bundle's container: what the process does between its clone and the program.
 
-It is imported by the new process itself, while the runtime makes the cgroup: create.py says how. Afterwards nothing is
-imported or looked up.
+Out of a pack (lean/pack.py) the new process executes this and what it needs by itself, while the runtime makes the
+cgroup. Nothing is imported or looked up in the container.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 
 from sampan.jobs import channel as wire
+from sampan.lean import imports
 from sampan.lean.record import dataclass
 from sampan.linux import clone, interpreter, process
 from sampan.linux.cgroup import membership
@@ -53,7 +53,6 @@ class Ready:
 
 def begin(sync: socket.socket, ready: Ready) -> None:
     """In the new process, with its end of the socket. Returns only by an exception."""
-    sys.meta_path.clear()  # from here on nothing can be imported, whoever would like us to
     preserved = range(3, 3 + ready.preserve_fds)
     process.close_all_but([  # the record's directory above all: its lock would be ours as well
         sync.fileno(), ready.listening, *ready.stdio, *ready.joined.values(), *ready.prepared.values(), *preserved,
@@ -71,6 +70,7 @@ def begin(sync: socket.socket, ready: Ready) -> None:
         start_hooks=_hooks(ready, "startContainer", status.CREATED),
     )
     recorder.done("Plan", f"{len(what.inside)} operations from the spec")
+    imports.without_files()
     init.perform_and_become(sync, what.inside, setup, Report({}, warnings + lacking), recorder)
 
 

@@ -7,6 +7,7 @@ import os
 from sampan.errors import Conflict, Internal, SampanError, from_message
 from sampan.jobs import channel as wire
 from sampan.linux import signals
+from sampan.runtime import init
 from sampan.runtime.lifecycle import hooks, kill, status
 
 TYPE_CHECKING = False
@@ -74,8 +75,6 @@ def follow(sock: socket.socket, spec: oci.Spec, record: Record) -> list[str]:
         if "error" in message:
             raise from_message(message["error"])
         if "trampoline" in message:
-            from sampan.runtime import init  # allowed: the runtime, not the container; rare
-
             assert spec.process is not None
             raise init.trampoline_failed(spec.process.args[0], message["trampoline"])
         if "seccomp" in message:
