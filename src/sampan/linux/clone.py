@@ -7,6 +7,10 @@ import os
 from sampan.lean import ctypes
 from sampan.linux import libc, signals
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 NEWTIME = 0x00000080
 NEWNS = 0x00020000
 NEWCGROUP = 0x02000000
@@ -75,6 +79,21 @@ def clone3(flags: int, cgroup_fd: int = -1) -> tuple[int, int]:
     if pid < 0:
         raise OSError(number, f"clone3: {os.strerror(number)}")
     return pid, pidfd.value
+
+
+def clone_by(call: Callable[[int, int], int], flags: int) -> None:
+    """clone3 by `call(address of clone_args, size)`, which gives the kernel's result and returns in the new process
+    alone (husk.py). Raises OSError, in the old one.
+    """
+    exit_signal = 0 if flags & PARENT else signals.SIGCHLD
+    args = _CloneArgs(flags=flags, exit_signal=exit_signal)
+    _before()
+    result = call(ctypes.addressof(args), ctypes.sizeof(args))
+    if result == 0:
+        _after_child()
+        return
+    _after_parent()
+    raise OSError(-result, f"clone3: {os.strerror(-result)}")
 
 
 def unshare(flags: int) -> None:

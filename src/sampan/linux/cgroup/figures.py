@@ -130,7 +130,8 @@ class Stats:
 class MemoryEvents:
     """`oom_kills`: processes of the group that the kernel killed for memory, whatever the reason.
 
-    `limit_hits`: v2, how often the group's own limit could not be met by reclaim; v1, how often it was reached at all.
+    `limit_hits`: v2, how often the group's own limit could not be met by reclaim; v1, how often it was reached at all,
+    looked at only where a process was killed.
     """
 
     oom_kills: int = 0

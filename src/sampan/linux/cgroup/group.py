@@ -52,6 +52,11 @@ class Group:
         return cls(host, path, found)
 
     @classmethod
+    def at(cls, host: Host, path: str) -> Group:
+        """The same, there or gone: for who made it, and wants it away."""
+        return cls(host, path, cgroupfs.directories(host, path, host.v1))
+
+    @classmethod
     def reopen(cls, host: Host, directories: Mapping[str, str]) -> Group:
         """A group from its `paths()`, as another process wrote them down; there or gone. Raises InvalidArgument."""
         return cls(host, cgroupfs.path_of(host, directories), dict(directories))

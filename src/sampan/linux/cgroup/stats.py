@@ -66,10 +66,12 @@ def memory_events(paths: Mapping[str, str]) -> MemoryEvents:
     """Why the kernel killed, if it did: see MemoryEvents. Read it before the group is removed."""
     directory = paths.get("memory")
     if directory is not None:
+        kills = controlfile.parse_flat(text(directory, "memory.oom_control")).get("oom_kill", 0)
+        if not kills:
+            return MemoryEvents()  # the usual case, which every container's end waits for
         hits = (number(directory, "memory.failcnt") or 0) + (number(directory, "memory.memsw.failcnt") or 0)
         hits += _was_full(directory, "memory") + _was_full(directory, "memory.memsw")
-        control = controlfile.parse_flat(text(directory, "memory.oom_control"))
-        return MemoryEvents(control.get("oom_kill", 0), hits)
+        return MemoryEvents(kills, hits)
     events = controlfile.parse_flat(text(paths.get(UNIFIED, ""), "memory.events"))
     return MemoryEvents(events.get("oom_kill", 0), events.get("oom", 0))
 
