@@ -30,6 +30,11 @@ async def receive(sock: socket.socket) -> Message | None:
             await _ready(loop, sock)
 
 
+def _close(fds: Sequence[int]) -> None:
+    for fd in fds:
+        os.close(fd)
+
+
 async def _ready(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
     ready = loop.create_future()
     loop.add_reader(sock.fileno(), _settle, ready)
@@ -56,12 +61,15 @@ class Job:
     async def receive(self) -> Message | None:
         """Next message (`progress`, `result`, `error` or the job's own words), None when the job has ended."""
         received = await receive(self.sock)
-        if received is not None and "pid" in received[0] and not self.pid:
+        if received is not None and "pid" in received[0]:
             self._meet(received)
             return await self.receive()
         return received
 
     def _meet(self, first: Message) -> None:
+        """A job that is passed on to another process says its first word again."""
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
         self.pid = int(first[0]["pid"])
         self._pidfd = first[1][0]
 
@@ -71,8 +79,7 @@ class Job:
         """The job's result, from its first message on. Raises the error it ended with; Internal if it said nothing."""
         while received is not None:
             message, fds = received
-            for fd in fds:
-                os.close(fd)
+            _close(fds)
             if "result" in message:
                 return dict(message["result"])
             if "error" in message:
@@ -91,11 +98,12 @@ class Job:
 
     def kill(self) -> None:
         """End the job now. One that has not said its first word ends when it does: nobody listens any more."""
-        if not self.pid and self.sock.fileno() >= 0:
-            with contextlib.suppress(BlockingIOError, InvalidArgument):  # it has not, or is none of ours
-                received = wire.receive(self.sock)
-                if received is not None and "pid" in received[0]:
+        with contextlib.suppress(BlockingIOError, InvalidArgument):  # it has not, or is none of ours
+            while self.sock.fileno() >= 0 and (received := wire.receive(self.sock)) is not None:
+                if "pid" in received[0]:
                     self._meet(received)
+                else:
+                    _close(received[1])
         if self._pidfd >= 0:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)

@@ -106,7 +106,7 @@ def _spare(
     prepare: Callable[[], None] | None,
 ) -> NoReturn:
     """Wait for a request, then be its job. A spare ends with its server, or nobody would fork the next."""
-    own = os.getpid()  # `prepare` may fork and leave the job to the child
+    own = os.getpid()  # `prepare` may leave the job to another process
     if bound:
         process.die_with_parent(signal.SIGKILL)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -118,7 +118,7 @@ def _spare(
     os.close(take)
     os.close(alive)
     sock.close()
-    _child(table, request, fds)
+    be_job(table, request, fds)
 
 
 def _await_request(sock: socket.socket, alive: int) -> tuple[dict[str, Any], list[int]]:
@@ -139,7 +139,8 @@ def _await_request(sock: socket.socket, alive: int) -> tuple[dict[str, Any], lis
         return received
 
 
-def _child(table: Mapping[str, Job], request: dict[str, Any], fds: list[int]) -> NoReturn:
+def be_job(table: Mapping[str, Job], request: dict[str, Any], fds: list[int]) -> NoReturn:
+    """Serve one request and end; `fds` begins with the job's socket. What else the process has open is the caller's."""
     status = 1
     try:
         channel = Channel(socket.socket(fileno=fds[0]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from sampan.errors import Internal, NotFound, StartFailed, from_message
+from sampan.errors import Internal, StartFailed, from_message
 from sampan.jobs import channel as wire
 from sampan.lean import structs
 from sampan.lean.record import dataclass
@@ -36,25 +36,12 @@ class Running:
     warnings: list[str]
 
 
-def start_waiting(child: Newborn, work: str, joined: dict[str, int], stdio: Stdio) -> Running:
-    """Hand the work (JSON of Work) to a newborn; it makes its cgroup itself. Returns once the user's program runs.
-
-    `joined` maps a namespace kind to the descriptor of an existing one. Raises StartFailed with everything undone: no
-    process, no cgroup. The descriptors stay the caller's.
-    """
-    try:
-        return _launch(child, work, True, ["stdio"] * 3 + list(joined), [*stdio, *joined.values()])
-    except BaseException:
-        undone = structs.decode(work, type=Work)
-        if undone.spec.linux is not None:
-            remove_group(undone)
-        raise
-
-
 def start(work: Work, joined: dict[str, int], stdio: Stdio, born_as: int = 0) -> Running:
-    """The same without a newborn that fits: the cgroup is made first, so that one can be born in it (v2).
+    """Start a container in a process cloned for it: the cgroup is made first, so that it can be born in it (v2).
 
-    `born_as` clone.PARENT: the container's first process is our parent's child.
+    Returns once the user's program runs. `joined` maps a namespace kind to the descriptor of an existing one. Raises
+    StartFailed with everything undone: no process, no cgroup. The descriptors stay the caller's. `born_as`
+    clone.PARENT: the container's first process is our parent's child.
     """
     linux = work.spec.linux
     if linux is None or work.spec.process is None:
@@ -73,7 +60,7 @@ def start(work: Work, joined: dict[str, int], stdio: Stdio, born_as: int = 0) ->
         recorder.done("Clone", f"a process in {_kinds(flags)} namespaces of its own")
         kinds = ["stdio"] * 3 + ["cgroup"] * len(join_fds) + list(entered)
         text = structs.encode(work).decode()
-        running = _launch(child, text, False, kinds, [*stdio, *join_fds, *entered.values()])
+        running = _launch(child, text, kinds, [*stdio, *join_fds, *entered.values()])
         report = structs.decode(running.report, type=Report)
         whole = Report(group.paths(), warnings + report.warnings, recorder.steps + report.steps)
         running.report = structs.encode(whole).decode()
@@ -86,29 +73,27 @@ def start(work: Work, joined: dict[str, int], stdio: Stdio, born_as: int = 0) ->
         close(fds)
 
 
-def open_group(work: Work) -> Group:
-    """The cgroup of a container that was started with `work`. Raises NotFound."""
-    assert work.spec.linux is not None
-    return Group.open(work.host, work.spec.linux.cgroups_path)
-
-
 def remove_group(work: Work) -> None:
-    """Remove it if it is there. Raises as Group.remove does."""
-    try:
-        group = open_group(work)
-    except NotFound:
-        return
-    group.remove()
+    """Remove the cgroup of a container that was started with `work`, if it is there. Raises as Group.remove does."""
+    if work.spec.linux is not None:
+        Group.at(work.host, work.spec.linux.cgroups_path).remove()
 
 
 def is_usual(work: Work, joined: Iterable[str]) -> bool:
-    """Whether a newborn that waits can become this container."""
+    """Whether a process that was born ahead can become this container (newborn.become).
+
+    Not with an init of ours, which never executes a program: its husk would wait for that (linux/husk.py). Nor in a
+    time namespace, which the kernel keeps from whoever shares his memory. Nor as a peer of the host's mounts, which who
+    has mounted something ahead is no more.
+    """
     linux = work.spec.linux
-    if linux is None or work.host.v2:
+    if linux is None or work.host.v2 or work.with_init:
         return False
     named = {namespace.type: 0 for namespace in linux.namespaces if namespace.path} | dict.fromkeys(joined, 0)
+    if linux.rootfs_propagation.endswith("shared"):
+        return False
     kinds = {namespace.type for namespace in linux.namespaces}
-    return namespaces.clone_flags(linux, named) == newborn.USUAL and "pid" not in named and "user" not in kinds
+    return namespaces.clone_flags(linux, named) == newborn.USUAL and "pid" not in named and not kinds & {"user", "time"}
 
 
 def _kinds(flags: int) -> str:
@@ -120,9 +105,9 @@ def close(fds: Iterable[int]) -> None:
         os.close(fd)
 
 
-def _launch(child: Newborn, work: str, make_group: bool, kinds: list[str], fds: list[int]) -> Running:
+def _launch(child: Newborn, work: str, kinds: list[str], fds: list[int]) -> Running:
     try:
-        wire.send(child.sync, {"work": work, "make_group": make_group, "fds": kinds}, fds)
+        wire.send(child.sync, {"work": work, "fds": kinds}, fds)
         report, warnings, console = await_exec(child.sync)
         child.sync.close()
         return Running(child.pid, child.pidfd, console, report, warnings)

@@ -32,6 +32,7 @@ from sampan.runtime.terminal import OpenConsole
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
     from typing import NoReturn
 
     from sampan.linux.seccomp import Filter
@@ -49,7 +50,8 @@ class ProcessSetup:
     `user_namespace` is the one to enter last, by its own or a process's descriptor; `uid_map` is its mapping.
     `gate`: the socket to wait on for the word to start (gate.py), -1: go on at once. `start_hooks` run just before the
     program, as the user it runs as. `preserve_fds`: that many descriptors from 3 on are the program's. `follow`: end
-    with the parent. `trampoline`: we run on a writable interpreter, which nobody inside may get hold of.
+    with the parent. `entered` is called in the root, as the one we are still. `trampoline`: we run on a writable
+    interpreter, which nobody inside may get hold of.
     """
 
     process: oci.Process
@@ -68,6 +70,7 @@ class ProcessSetup:
     preserve_fds: int = 0
     follow: bool = True
     trampoline: bool = False
+    entered: Callable[[], None] | None = None
 
 
 def run(sync: socket.socket, plan: list[Operation], setup: ProcessSetup) -> NoReturn:
@@ -112,6 +115,8 @@ def _become(sync: socket.socket, stage: Stage, setup: ProcessSetup, report: Repo
         os.dup2(fd, target)
     if setup.gate >= 0:
         _find(spec.args, environment.get("PATH", DEFAULT_PATH))  # what cannot be started is not created, as with runc
+    if setup.entered is not None:
+        setup.entered()
     masters = [console.master] if console is not None else []
     if setup.gate >= 0:
         gate.listen(setup.gate)

@@ -1,8 +1,8 @@
 """A process born in the new namespaces, waiting to be told which container it is.
 
-It can be cloned ahead of any request: the clone, the copying of page tables and the page faults after it are the
-largest part of a start, and none of it depends on the request. When one comes, the work arrives as a message with its
-descriptors, and the newborn becomes the container's init stage (init.py).
+The work arrives as a message with its descriptors (`create`), or the process has it already (`become`): then it was
+born ahead of any request, because the clone, the copying of page tables and the page faults after it are the largest
+part of a start, and none of it depends on the request. Either way it becomes the container's init stage (init.py).
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ from sampan.runtime.rootfs import Rootfs, operation
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
-    from typing import Any, NoReturn
+    from typing import NoReturn
+
+    from sampan.runtime.ahead import Spare
 
 USUAL = clone.NEWPID | clone.NEWNS | clone.NEWUTS | clone.NEWIPC
 
@@ -46,12 +47,11 @@ class Work(structs.Struct):
 
 @dataclass
 class Newborn:
-    """A waiting child. `flags` are the namespaces it was born in."""
+    """A waiting child."""
 
     pid: int
     pidfd: int
     sync: socket.socket
-    flags: int
 
     def end(self) -> None:
         """Kill it and wait for its end. Its exit is left for its parent, who may be ours, to take."""
@@ -59,20 +59,13 @@ class Newborn:
         offspring.kill(self.pidfd)
 
 
-def create(
-    flags: int, v2_cgroup: int | None = None, pid_namespace: int = -1, warm: Callable[[int], None] | None = None
-) -> Newborn:
+def create(flags: int, v2_cgroup: int | None = None, pid_namespace: int = -1) -> Newborn:
     """clone3 into new namespaces, a v2 cgroup and, if one is given, an existing pid namespace. Closes `v2_cgroup`.
 
     With clone.PARENT among the flags it is not our child but our parent's. Raises OSError.
     """
-    def child(sync: socket.socket) -> NoReturn:
-        if warm is not None:
-            warm(1)
-        _wait(sync)
-
-    pid, pidfd, sync = offspring.clone_child(flags, pid_namespace, v2_cgroup, child)
-    return Newborn(pid, pidfd, sync, flags & ~clone.PARENT)
+    pid, pidfd, sync = offspring.clone_child(flags, pid_namespace, v2_cgroup, _wait)
+    return Newborn(pid, pidfd, sync)
 
 
 def _wait(sync: socket.socket) -> NoReturn:
@@ -81,27 +74,45 @@ def _wait(sync: socket.socket) -> NoReturn:
     received = wire.receive(sync)
     if received is None:
         os._exit(0)
-    offspring.guarded(sync, lambda: _begin(sync, *received))
+    message, fds = received
+    offspring.guarded(sync, lambda: _begin(sync, message["work"], False, message["fds"], fds))
 
 
-def _begin(sync: socket.socket, message: dict[str, Any], fds: list[int]) -> None:
-    """Become the container. `message` is {"work": JSON of Work, "make_group": whether the cgroup is made here, "fds"}.
+def become(
+    sync: socket.socket, work: str, joined: dict[str, int], stdio: init.Stdio, spare: Spare | None = None
+) -> NoReturn:
+    """The calling process, born in the namespaces of USUAL, becomes the container of `work` (JSON of Work).
 
-    "fds" says what each descriptor is: "stdio" (three, in order), "cgroup" (files to join by), or the kind of a
+    It makes its cgroup itself. What it has to say goes to `sync`, as init.py's chart has it; `joined` maps a namespace
+    kind to the descriptor of an existing one. `spare` is what it has made ahead. All other descriptors are closed.
+    """
+    made = spare.descriptors() if spare is not None else []
+    process.close_all_but([sync.fileno(), *joined.values(), *stdio, *made])
+    kinds = ["stdio"] * 3 + list(joined)
+    offspring.guarded(sync, lambda: _begin(sync, work, True, kinds, [*stdio, *joined.values()], spare))
+
+
+def _begin(
+    sync: socket.socket, text: str, makes_group: bool, kinds: list[str], fds: list[int],
+    spare: Spare | None = None,
+) -> None:
+    """Become the container of the Work that `text` is the JSON of. `makes_group`: its cgroup is made here.
+
+    `kinds` says what each descriptor is: "stdio" (three, in order), "cgroup" (files to join by), or the kind of a
     namespace to enter.
     """
     recorder = Recorder()
-    work = structs.decode(message["work"], type=Work)
+    work = structs.decode(text, type=Work)
     spec = work.spec
     if spec.process is None or spec.linux is None:
         raise InvalidArgument("the spec has no process or no linux section")
-    given = list(zip(message["fds"], fds, strict=True))
+    given = list(zip(kinds, fds, strict=True))
     stdio = [fd for kind, fd in given if kind == "stdio"]
     joined = {kind: fd for kind, fd in given if kind not in ("stdio", "cgroup")}
     joined |= namespaces.open_named(spec.linux, joined)
     join_fds = [fd for kind, fd in given if kind == "cgroup"]
     report = Report({})
-    if message["make_group"]:
+    if makes_group:
         group, report.warnings = make_group(spec.linux, work.host, recorder)
         report.cgroups = group.paths()
         join_fds = group.open_join_fds()
@@ -113,6 +124,11 @@ def _begin(sync: socket.socket, message: dict[str, Any], fds: list[int]) -> None
         what.console, work.with_init, joined.get("user", -1),
         userns.of_spec(spec.linux.uid_mappings),
     )
+    if spare is not None:
+        what.inside = spare.finish(what.inside, spec, "network" in joined)
+        pages = spare.ahead.starter
+        if (pagemap := pages.open()) >= 0:
+            setup.entered = lambda: pages.learn(pagemap)
     recorder.done("Plan", f"{len(what.inside)} operations from the spec")
     report.warnings += warnings
     init.perform_and_become(sync, what.inside, setup, report, recorder)

@@ -213,14 +213,16 @@ class ShimClient:
 
 
 def _split(request: StartRequest, network: bool, clients: Sequence[AttachedClient]) -> dict[str, Any]:
-    """The two parts of a start: the shim's, and the newborn's as text."""
+    """The two parts of a start: the shim's, and the container's first process's as text."""
     host = msgspec.convert(request.cgroup_host, Host)
     work = Work(request.spec, request.rootfs, request.directory, host, request.seccomp, request.init)
     tty = bool(request.spec.process and request.spec.process.terminal)
     path = request.spec.linux.cgroups_path if request.spec.linux else ""
+    kinds = {it.type: it.path for it in request.spec.linux.namespaces} if request.spec.linux else {}
     setup = Setup(
         request.id, request.directory, host, path, is_usual(work, ["network"] if network else []), tty, request.log,
-        request.open_stdin, request.stdin_once, network, [client.options for client in clients], request.runtime,
+        request.open_stdin, request.stdin_once, network, not network and kinds.get("network") == "",
+        [client.options for client in clients], request.runtime,
     )
     return {"setup": msgspec.to_builtins(setup), "work": msgspec.json.encode(work).decode()}
 

@@ -10,11 +10,10 @@ import encodings.utf_8  # codecs are looked up by name on first use: too late in
 import signal
 
 from sampan.jobs import forkserver
-from sampan.linux import capability, process
+from sampan.linux import capability, cgroup, process
+from sampan.runtime.ahead import Ahead
 from sampan.shim import start
 from sampan.shim.rehearsal import rehearse
-
-JOBS: dict[str, forkserver.Job] = {"shim": start.run, "external": start.run_external}
 
 _WARMED = (encodings.idna, encodings.utf_8, capability)
 
@@ -26,7 +25,9 @@ def main() -> None:
     _default_signals()
     process.set_name("sampan-shim")
     process.prctl(process.PR_SET_DUMPABLE, 0)
-    forkserver.main(JOBS, bound=False, spares=2, warm=rehearse, prepare=start.prepare)
+    born = not cgroup.detect().without_v2().v2  # on v2 a process is to be born in its cgroup
+    ahead = Ahead()
+    forkserver.main(start.JOBS, bound=False, spares=2, warm=rehearse, prepare=lambda: start.prepare(born, ahead))
 
 
 def _default_signals() -> None:

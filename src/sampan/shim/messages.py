@@ -83,7 +83,7 @@ class StartRequest(msgspec.Struct):
 
 
 class Setup(msgspec.Struct):
-    """The shim's own part of a start; `usual`: a waiting newborn can become it. The newborn's part travels beside it,
+    """The shim's own part of a start; `usual`: a process born ahead can become it. That one's part travels beside it,
     as text: what the shim does not decode takes no memory of its own.
     """
 
@@ -97,6 +97,7 @@ class Setup(msgspec.Struct):
     open_stdin: bool = False
     stdin_once: bool = False
     network: bool = False  # a network namespace comes as the first descriptor
+    own_network: bool = False  # it is to have a new one, with nothing in it but lo
     clients: list[ClientOptions] = []
     runtime: Runtime | None = None
 

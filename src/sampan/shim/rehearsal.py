@@ -44,7 +44,7 @@ def _play() -> None:
     host, options = Host("v1", {"cpu": "/c"}), ClientOptions(True, True, True, False)
     setup = Setup("i", "/d", host, "a/b", True, False, Log("/dev/null"), clients=[options])
     started = Started(os.getpid(), now(), 1, "{}", [])
-    message = {"setup": setup, "started": started, "reap": []}
+    message = {"setup": setup, "started": started}
     fds = [
         control.fileno(), os.open("/", os.O_RDONLY), os.pidfd_open(os.getpid()), listener.fileno(),
         os.open("/dev/null", os.O_WRONLY), output, errors, attached.fileno(),

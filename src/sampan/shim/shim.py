@@ -7,6 +7,7 @@ import os
 import socket
 import struct
 import sys
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import msgspec
@@ -15,7 +16,9 @@ from sampan.errors import InvalidArgument, SampanError, to_message
 from sampan.jobs import channel as wire
 from sampan.linux import process
 from sampan.linux.cgroup import Group, stats
+from sampan.linux.memory import WorkingSet
 from sampan.runtime import container
+from sampan.shim import arrival
 from sampan.shim.complaint import complain
 from sampan.shim.execs import Execs, reap, resize
 from sampan.shim.log import LogFile, now
@@ -33,17 +36,29 @@ from sampan.shim.stdio import Pipes, Stdio
 Answer = tuple[dict[str, Any], list[int]]
 """A message and the descriptors that go with it."""
 
+Again = Callable[[socket.socket, dict[str, Any], list[int]], NoReturn]
+"""Serves a request and its descriptors; the socket leads to the shim."""
+
 _LINGER = 10.0  # seconds a client may make no progress taking the last output
 
 
-def keep(starter_sock: socket.socket, starter: int) -> NoReturn:
-    """Wait for the starter to hand over a running container; then be its shim. Ends with the starter otherwise."""
+def keep(starter_sock: socket.socket, starter: int, again: Again, pages: WorkingSet) -> NoReturn:
+    """Wait until a running container is handed over; then be its shim. Ends with the starter otherwise.
+
+    `again` serves a request that was passed on, in a process forked for it (start.py). `pages`: see ahead.py.
+    """
     status = 1
     try:
         process.close_all_but([starter_sock.fileno()])
         os.setsid()
         os.umask(0o077)
+        pages.populate()
         received = wire.receive(starter_sock)
+        if received is not None and "again" in received[0]:
+            starter_sock, starter = _fork_starter(starter_sock, starter, received, again)
+            received = wire.receive(starter_sock)
+        if received is not None and "start" in received[0]:
+            received = arrival.follow(starter_sock, *received)
         if received is None:
             os.waitpid(starter, 0)
         elif "external" in received[0]:
@@ -53,12 +68,30 @@ def keep(starter_sock: socket.socket, starter: int) -> NoReturn:
             keep_external(starter_sock, starter, received[0])
         else:
             starter_sock.close()
-            Shim(*received).serve([starter, *received[0]["reap"]])
+            Shim(*received).serve([starter], pages)
         status = 0
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:
         os._exit(status)
+
+
+def _fork_starter(
+    sock: socket.socket, starter: int, received: tuple[dict[str, Any], list[int]], again: Again
+) -> tuple[socket.socket, int]:
+    """Fork a process for the request; reap those who could not serve it. Returns the socket to it and its pid."""
+    message, fds = received
+    sock.close()
+    ours, theirs = wire.pair()
+    forked = os.fork()
+    if forked == 0:
+        ours.close()
+        again(theirs, message["again"], fds)
+    theirs.close()
+    container.close(fds)
+    os.waitpid(starter, 0)
+    os.waitpid(message["pid"], 0)
+    return ours, forked
 
 
 class Shim:
@@ -92,9 +125,11 @@ class Shim:
     def _group(self) -> Group:
         return Group.open(self._setup.cgroup_host, self._setup.cgroup_path)
 
-    def serve(self, ended: list[int]) -> None:
+    def serve(self, ended: list[int], pages: WorkingSet | None = None) -> None:
         """Until the container has ended and its clients have everything. `ended`: children that end about now."""
         self.watch(ended)
+        if pages is not None and (pagemap := pages.open()) >= 0:
+            pages.learn(pagemap)
         self._run()
         stdios = self._end()
         while any(stdio.has_clients for stdio in stdios):
@@ -146,7 +181,7 @@ class Shim:
     def _remove_group(self, end: Exit) -> None:
         """Note why the kernel killed, and end what is left: without a pid namespace of its own, there may be some."""
         try:
-            group = self._group()
+            group = Group.at(self._setup.cgroup_host, self._setup.cgroup_path)
             memory = stats.memory_events(group.paths())
             end.oom_killed, end.memory_limit_hit = memory.oom_kills > 0, memory.limit_hits > 0
             group.remove()

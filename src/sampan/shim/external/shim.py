@@ -41,7 +41,7 @@ def keep(starter_sock: socket.socket, starter: int, message: dict[str, Any]) -> 
     if received is not None and "failed" not in received[0]:
         os.close(directory)
         starter_sock.close()
-        ExternalShim(*received).serve([starter, *message["reap"]])
+        ExternalShim(*received).serve([starter])
         return
     if received is None:
         os.waitpid(starter, 0)  # killed: what it had begun becomes our child by its end, not before

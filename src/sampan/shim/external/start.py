@@ -1,7 +1,7 @@
 """The starter's part of a container that another OCI runtime runs.
 
     starter                              shim (RUN's keeper from the first message on)
-      ├── {"external": Setup, "reap"} ──▶│ becomes the subreaper: what the runtime forks will be its child
+      ├── {"external": Setup} ──────────▶│ becomes the subreaper: what the runtime forks will be its child
       │◀──────────────────── {"ready"} ──┤
       │ private mount namespace, bundle  │
       │ RUNTIME create; console; pid     │
@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -37,23 +37,18 @@ from sampan.shim.messages import Setup, Started
 from sampan.shim.start import listen, make_directory
 from sampan.shim.stdio import Pipes
 
-if TYPE_CHECKING:
-    from sampan.shim.start import Ready
-
 PID_FILE = "init.pid"
 CONSOLE = "console.sock"
 
 
-def run(channel: Channel, args: dict[str, Any], fds: list[int], ready: Ready) -> dict[str, Any]:
+def run(channel: Channel, args: dict[str, Any], fds: list[int], keeper: socket.socket) -> dict[str, Any]:
     """The launcher's job "external": start a container with the runtime that `setup` names, hand it to its shim."""
     begin = time.perf_counter_ns()
     setup = msgspec.convert(args["setup"], Setup)
     directory = make_directory(setup.directory)
     undo.empty(directory)
     os.close(directory)
-    ready.child.end()
-    keeper = ready.keeper
-    _say(keeper, {"external": args["setup"], "reap": [ready.child.pid]})
+    _say(keeper, {"external": args["setup"]})
     try:
         start = _Start(setup, msgspec.json.decode(args["work"], type=Work), os.getppid())
         try:
@@ -67,7 +62,7 @@ def run(channel: Channel, args: dict[str, Any], fds: list[int], ready: Ready) ->
     except BaseException:
         _say(keeper, {"failed": True})
         raise
-    handed = {"setup": args["setup"], "started": started, "reap": []}
+    handed = {"setup": args["setup"], "started": started}
     wire.send(keeper, handed, [channel.sock.fileno(), start.directory, *start.near(), *fds, start.namespace])
     channel.sock.close()
     return {}
