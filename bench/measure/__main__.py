@@ -22,12 +22,14 @@ import rows
 import table
 import tree
 from engines import Engine
+from launcher import LESSONS, Launcher
 from rows import Once, Row
 
 CACHE_IMAGES = Path(os.environ["SAMPAN_CACHE"]) / "images"
 DOCKERD = {"bookworm": "20.10", "trixie": "26.1"}
 PODMAN = {"bookworm": "4.3", "trixie": "5.4"}
-ROWS = ("start", "bare", "api", "exec", "crowd", "memory", "engine")
+ROWS = ("start", "bare", "api", "launcher", "exec", "crowd", "memory", "engine")
+FLOOR = "floor (C, kernel calls only)"
 
 
 class Bench:
@@ -115,10 +117,10 @@ class Bench:
             phases = rows.floor(self.floor_program, str(self.root), max(self.options.runs, 20), network == "bridge")
             cycles = {engine.name: rows.Cycle(engine, network) for engine in self.engines}
             contestants: dict[str, Once] = dict(cycles)
-            contestants["floor (C, kernel calls only)"] = self.floor(network == "bridge")
-            self.measure(f"create, start, wait, remove over the API, network {network}", contestants,
-                         "floor (C, kernel calls only)")
+            contestants[FLOOR] = self.floor(network == "bridge")
+            self.measure(f"create, start, wait, remove over the API, network {network}", contestants, FLOOR)
             whole = phases.pop("total")
+            del phases["known"]
             self.say(table.phases(f"where the floor's {1000 * whole:.2f} ms go (child and parent overlap)", phases))
             if "sampan" in cycles:
                 self.own_time(cycles["sampan"])
@@ -135,6 +137,32 @@ class Bench:
 
     def floor(self, network: bool) -> Once:
         return lambda: rows.floor(self.floor_program, str(self.root), 3, network)["total"]
+
+    def launcher(self) -> None:
+        """Both figures of each start are taken from one run: see launcher.py."""
+        warm = Launcher(self.directory / "launcher", self.root, engines.CGROUP)
+        self.stack.callback(warm.close)
+        name = "sampan's launcher"
+        known: dict[str, list[float]] = {name: [], FLOOR: []}
+        clean: dict[str, list[float]] = {name: [], FLOOR: []}
+        for _ in range(LESSONS):
+            warm.once()
+        warm.steps.clear()
+        for _ in range(self.options.runs):
+            until_known, whole = warm.once()
+            floor = rows.floor(self.floor_program, str(self.root), 3, False)
+            for samples, ours, floors in ((known, until_known, floor["known"]), (clean, whole, floor["total"])):
+                samples[name].append(ours)
+                samples[FLOOR].append(floors)
+        for title, samples in (
+            ("from the engine's launcher: one start of busybox true, until its exit status is known", known),
+            ("and with its directories, and all of it removed", clean),
+        ):
+            self.results[title] = samples
+            self.say(table.row(title, samples, FLOOR))
+        names = warm.steps[0]
+        medians = {step: statistics.median([one.get(step, 0.0) for one in warm.steps]) for step in names}
+        self.say(table.phases("its start, from the flight recorder", medians))
 
     def exec(self) -> None:
         by_client: dict[str, Once] = {}
@@ -178,7 +206,8 @@ class Bench:
         self.say(lines)
 
     def run(self) -> None:
-        self.begin()
+        if set(self.options.rows) - {"launcher"}:
+            self.begin()
         for name in self.options.rows:
             if name in ("start", "bare"):
                 self.start("bridge" if name == "start" else "none")

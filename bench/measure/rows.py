@@ -162,7 +162,7 @@ def at_rest(engine: Engine) -> list[tuple[str, int, int]]:
 
 
 def floor(program: str, root: str, runs: int, network: bool) -> dict[str, float]:
-    """Seconds by phase, medians, of the C program that makes the same kernel calls."""
+    """Seconds by phase, medians, of the C program that makes the same kernel calls. Not phases: "known", "total"."""
     options = [] if network else ["-N"]
     done = subprocess.run([program, "-n", str(runs), *options, root, "/bin/true"], check=True, capture_output=True)
     found: dict[str, float] = json.loads(done.stdout)

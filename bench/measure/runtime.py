@@ -68,6 +68,7 @@ class Bench:
         self.say(table.row("processor time of the same runs, by the kernel's account", used, base))
         phases = rows.floor(self.floor_program, str(self.root), max(self.options.runs, 20), False)
         whole = phases.pop("total")
+        del phases["known"]
         self.say(table.phases(f"where the floor's {1000 * whole:.2f} ms go (child and parent overlap)", phases))
 
     def floor(self) -> float:

@@ -54,7 +54,7 @@ class Engine:
 
     def _wire(self, options: Options) -> None:
         self._claimed: list[int] = []
-        self.launcher = ForkServer("sampan.shim.launcher", _launcher_environment())
+        self.launcher = ForkServer("sampan.shim.launcher", launcher_environment())
         self.worker = ForkServer("sampan.engine.worker")
         self.events = Events()
         index = Index()
@@ -141,7 +141,7 @@ class Engine:
         self.state.close()
 
 
-def _launcher_environment() -> dict[str, str]:
+def launcher_environment() -> dict[str, str]:
     """Nothing of the engine's: process 1 of `--init` is a fork of the launcher, and who may trace reads its environment
     (CVE-2021-3602). What the interpreter may need to start at all is no secret.
     """
