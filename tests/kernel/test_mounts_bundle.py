@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,22 @@ def test_a_volume_below_a_closed_directory_in_a_user_namespace(boat: Dock) -> No
     map_ids(boat)
     boat.directory.parent.chmod(0o700)  # nor may it pass to its own root file system
     assert said(boat, "cat", "/data/file") == "content"
+
+
+def test_a_device_in_a_user_namespace_is_as_the_spec_has_it(boat: Dock) -> None:
+    """Made by the runtime, also where it keeps its state on a file system without devices, as /run is."""
+    boat.config["linux"]["devices"] = [
+        {"path": "/dev/deep/none", "type": "c", "major": 1, "minor": 3, "fileMode": 0o157, "uid": 10, "gid": 11}]
+    boat.config["linux"]["resources"] = {"devices": [{"allow": True, "access": "rwm"}]}
+    map_ids(boat)
+    script = "stat -c '%F %t:%T %a %u:%g' /dev/deep/none && echo x >/dev/deep/none && ls /dev/deep"
+    boat.states.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "nodev,mode=711", "states", boat.states], check=True)
+    try:
+        assert said(boat, "sh", "-c", script) == "character special file 1:3 157 10:11\nnone\n"
+        assert not (boat.states / boat.name).exists()
+    finally:
+        subprocess.run(["umount", boat.states], check=True)
 
 
 def test_everything_of_a_terminalless_dev(boat: Dock) -> None:

@@ -63,8 +63,9 @@ def _link(dev: int, to: str, name: str) -> None:
 class MakeDevice:
     """One device node, with its mode and owner; directories above it are made. `path` is clean (target.clean).
 
-    In a user namespace nobody may make device nodes: the host's is bound instead, and keeps its mode and owner, which
-    are the host's. A node that is there already must be the one asked for.
+    In a user namespace nobody may make device nodes: `prepared` is the descriptor of a mount of one that the runtime
+    made (device_sources.py); it is closed. Without it, -1, the host's is bound, and keeps its mode and owner, which are
+    the host's. A node that is there already must be the one asked for.
     """
 
     path: str
@@ -74,6 +75,7 @@ class MakeDevice:
     mode: int
     uid: int
     gid: int
+    prepared: int = -1
 
     def describe(self) -> str:
         return f"make device {self.path} ({self.kind} {self.major}:{self.minor})"
@@ -93,15 +95,21 @@ class MakeDevice:
 
     def _make(self, directory: int, name: str) -> None:
         kind, number = KINDS[self.kind], os.makedev(self.major, self.minor)
+        if self.prepared >= 0:
+            _cover(directory, name, self.path, kind, self.prepared)
+            return
         try:
-            os.mknod(name, self.mode | kind, number if self.kind != "p" else 0, dir_fd=directory)
+            self.make_node(directory, name, self.uid, self.gid)
         except FileExistsError:
             self._adjust(directory, name, kind, number)
-            return
         except PermissionError:
             bind_node(directory, name, self.path, number, kind)
-            return
-        os.chown(name, self.uid, self.gid, dir_fd=directory, follow_symlinks=False)
+
+    def make_node(self, directory: int, name: str, uid: int, gid: int) -> None:
+        """mknod(2) `name` in a directory, with an owner; the umask is the caller's to lift. Raises OSError."""
+        number = os.makedev(self.major, self.minor) if self.kind != "p" else 0
+        os.mknod(name, self.mode | KINDS[self.kind], number, dir_fd=directory)
+        os.chown(name, uid, gid, dir_fd=directory, follow_symlinks=False)
 
     def _adjust(self, directory: int, name: str, kind: int, number: int) -> None:
         """What is there gets the mode and owner asked for: by its descriptor, it might be swapped for a link."""
@@ -123,6 +131,14 @@ def bind_node(directory: int, name: str, path: str, number: int, kind: int) -> N
     """
     source = _host_node(path, number, kind)
     try:
+        _cover(directory, name, path, kind, mount.clone_tree("", source))
+    finally:
+        os.close(source)
+
+
+def _cover(directory: int, name: str, path: str, kind: int, cover: int) -> None:
+    """Attach the mount of a node at `name`, where a file is made if nothing is. Closes `cover`."""
+    try:
         try:
             flags = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY | os.O_CLOEXEC
             os.close(os.open(name, flags, 0o644, dir_fd=directory))
@@ -132,13 +148,11 @@ def bind_node(directory: int, name: str, path: str, number: int, kind: int) -> N
         try:
             if stat.S_IFMT(os.fstat(place).st_mode) not in (stat.S_IFREG, kind):
                 raise OSError(errno.EEXIST, "something else is there already", path)
-            cover = mount.clone_tree("", source)
             mount.attach(cover, place)
-            os.close(cover)
         finally:
             os.close(place)
     finally:
-        os.close(source)
+        os.close(cover)
 
 
 def _host_node(path: str, number: int, kind: int) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from sampan.errors import InvalidArgument
 from sampan.linux import mount
 from sampan.linux.cgroup.host import hierarchies
@@ -107,21 +109,30 @@ def _hierarchies(host: Host) -> tuple[Hierarchy, ...]:
     return tuple(found)
 
 
-def device_operations(linux: oci.Linux, mounts: Sequence[oci.Mount]) -> list[Operation]:
-    """What goes into /dev; nothing when it is a bind: the host's or an image's own /dev is left alone."""
+def device_operations(
+    linux: oci.Linux, mounts: Sequence[oci.Mount], prepared: Mapping[int, int] | None = None
+) -> list[Operation]:
+    """What goes into /dev; nothing when it is a bind: the host's or an image's own /dev is left alone. `prepared`: key
+    of a device → descriptor of a mount of its node (mount_sources.py).
+    """
     for entry in mounts:
         if target.clean(entry.destination) == "/dev" and is_bind(entry, options.parse(entry.options)):
             return []
-    made: list[Operation] = [PopulateDev()]
-    for device in linux.devices:
+    return [PopulateDev(), *nodes(linux, prepared or {}).values()]
+
+
+def nodes(linux: oci.Linux, prepared: Mapping[int, int]) -> dict[int, MakeDevice]:
+    """The devices to make beside those that are there whatever the spec lists; their keys are below -1."""
+    made = {}
+    for key, device in zip(itertools.count(-2, -1), linux.devices):
         path = target.clean(device.path)
         default = _DEFAULT_DEVICES.get(path, (device.major, device.minor))
-        if path != "/dev/ptmx" and default == (device.major, device.minor):  # those are there whatever the spec lists
-            made.append(_device(device, path))
+        if path != "/dev/ptmx" and default == (device.major, device.minor):
+            made[key] = _device(device, path, prepared.get(key, -1))
     return made
 
 
-def _device(device: oci.Device, path: str) -> MakeDevice:
+def _device(device: oci.Device, path: str, prepared: int) -> MakeDevice:
     if device.type not in devices.KINDS:
         raise InvalidArgument(f"device {device.path!r}: type {device.type!r} is none of c, u, b, p")
     if path == "/" or "\0" in path:
@@ -132,7 +143,7 @@ def _device(device: oci.Device, path: str) -> MakeDevice:
         raise InvalidArgument(f"device {device.path!r}: {major}:{minor} is not the number of a device")
     if not (0 <= device.uid <= MAX_KERNEL_ID and 0 <= device.gid <= MAX_KERNEL_ID):
         raise InvalidArgument(f"device {device.path!r}: the owner {device.uid}:{device.gid} is out of range")
-    return MakeDevice(path, device.type, major, minor, mode & _MODE_BITS, device.uid, device.gid)
+    return MakeDevice(path, device.type, major, minor, mode & _MODE_BITS, device.uid, device.gid, prepared)
 
 
 def readonly_operations(entries: Sequence[oci.Mount]) -> list[Operation]:

@@ -12,7 +12,7 @@ import os
 
 from sampan.errors import InvalidArgument, SampanError, Unsupported
 from sampan.linux import mount, userns
-from sampan.runtime import mount_entries, mounts, options, target
+from sampan.runtime import device_sources, mount_entries, mounts, options, target
 
 ROOT = -1
 """The index of the root file system among what was prepared."""
@@ -23,11 +23,13 @@ if TYPE_CHECKING:
     from sampan.runtime.options import MountOptions
 
 
-def prepare(spec: oci.Spec, user_namespace: int = -1) -> dict[int, int]:
-    """Index of an entry of spec.mounts, or ROOT → descriptor of a detached mount; the caller's to close later.
+def prepare(spec: oci.Spec, user_namespace: int = -1, state: int = -1) -> dict[int, int]:
+    """Index of an entry of spec.mounts, or ROOT, or a key of a device (mount_entries.nodes) → descriptor of a detached
+    mount; the caller's to close later.
 
     In the runtime, before the clone, its descriptors kept by the child. `user_namespace` is that of a container that
-    joins one, or -1. Raises InvalidArgument, Unsupported, OSError; nothing stays open then.
+    joins one, or -1. `state`: the container's own directory, to make devices in, which stay; -1: none are made. Raises
+    InvalidArgument, Unsupported, OSError; nothing stays open then.
     """
     made: dict[int, int] = {}
     assert spec.linux is not None
@@ -35,6 +37,8 @@ def prepare(spec: oci.Spec, user_namespace: int = -1) -> dict[int, int]:
     try:
         if confined and spec.root is not None:
             _add_root(made, spec.root.path)
+        if confined and state >= 0:
+            _add_devices(made, spec.linux, state)
         for index, entry in enumerate(spec.mounts):
             parsed = options.parse(entry.options)
             mapped = mount_entries.wants_id_map(entry, parsed)
@@ -57,6 +61,13 @@ def _add_root(made: dict[int, int], path: str) -> None:
     except PermissionError:
         return  # as with sources: the init stage tries
     _detach(made[ROOT])
+
+
+def _add_devices(made: dict[int, int], linux: oci.Linux, state: int) -> None:
+    for key, device in mount_entries.nodes(linux, {}).items():
+        fd = device_sources.make(device, f"device{key}", linux, state) if device.kind != "p" else -1
+        if fd >= 0:
+            made[key] = fd
 
 
 def _open(entry: oci.Mount, parsed: MountOptions, linux: oci.Linux, mapped: bool, user_namespace: int) -> int:

@@ -48,7 +48,7 @@ class Extras:
     `first`: before anything else, still on the host's /proc. `behind_cgroup`: the cgroup is joined, nothing more.
     `before_pivot`: the root is made, its masks are not. `entered`: the process is in all of `joined` already.
     `become_root`: it is in a user namespace of the container, unmapped as yet. `pivot` False: by MS_MOVE and chroot.
-    `prepared`: sources of mounts that the runtime opened (mount_sources.py), by the index of the entry.
+    `prepared`: what the runtime opened or made for mounts and devices (mount_sources.py), by their keys.
     """
 
     first: list[Operation] = field(default_factory=list)
@@ -88,7 +88,7 @@ def make(
     propagation = _propagation(linux)
     plan.inside += [DetachPropagation(propagation), root]
     plan.inside += mount_entries.operations(linux, spec.mounts, host, "cgroup" in kinds, extras.prepared)
-    plan.inside += mount_entries.device_operations(linux, spec.mounts)
+    plan.inside += mount_entries.device_operations(linux, spec.mounts, extras.prepared)
     if process.terminal:
         size = process.console_size
         plan.console = OpenConsole(size.height, size.width) if size else OpenConsole()

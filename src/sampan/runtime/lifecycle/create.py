@@ -261,13 +261,13 @@ class _Creation:
         return born
 
     def _prepare(self) -> dict[int, int]:
-        """Sources of mounts that the new process may not open (mount_sources.py): most containers have none."""
+        """Mounts and devices that the new process may not make (mount_sources.py): most containers have none."""
         if not any(namespace.type == "user" for namespace in self.linux.namespaces) and not any(
             entry.uid_mappings or entry.gid_mappings or not _ID_MAPPED.isdisjoint(entry.options)
             for entry in self.spec.mounts
         ):
             return {}
-        return mount_sources.prepare(self.spec, self.joined.get("user", -1))
+        return mount_sources.prepare(self.spec, self.joined.get("user", -1), self.entry.fd)
 
     def _map_ids(self, born: birth.Born) -> None:
         if namespaces.clone_flags(self.linux, self.joined) & clone.NEWUSER:
