@@ -46,7 +46,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "name" in metafunc.fixturenames:
         found, trouble = source()
         metafunc.parametrize("name", ["no source"] if trouble else [
-            name for name in crun_suite().tests(found) if name not in crun_suite().listed()
+            name for name in crun_suite().tests(found) if name not in crun_suite().listed(found)
         ])
 
 

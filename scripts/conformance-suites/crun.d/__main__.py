@@ -34,7 +34,7 @@ def main() -> int:
     watch = leaks.Watch()
     with Suite(options.source) as suite:
         chosen = choose(suite, options.tests)
-        counts = Counter(one(suite, name, command, {} if is_crun else listed()) for name in chosen)
+        counts = Counter(one(suite, name, command, {} if is_crun else listed(options.source)) for name in chosen)
     print(f"{len(chosen)} tests: " + ", ".join(f"{number} {word}" for word, number in counts.items()))
     if left := watch.left():
         print(f"left behind\n{leaks.describe(left)}")
@@ -58,7 +58,7 @@ def one(suite: Suite, name: str, command: Sequence[str], exempt: dict[str, Liste
     entry = exempt.get(name)
     if entry and entry.how == "slow":
         entry = None
-    if entry and entry.how == "hangs":
+    if entry and entry.how == "unrun":
         return say("listed", name, entry.why)
     result = suite.run(name, command)
     if result.skipped:

@@ -40,7 +40,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Listed:
-    """What is known of a test. `how`: it "fails", or "hangs" and is not run; "slow": the quick run goes without it."""
+    """What is known of a test. `how`: it "fails"; it is left "unrun"; it is "slow", and the quick run goes without it."""
 
     how: str
     why: str
@@ -61,14 +61,17 @@ def _keys(table: ast.expr) -> ast.expr:
     return ast.List([key for key in table.keys if key], ast.Load())
 
 
-def listed() -> dict[str, Listed]:
-    """The file `listed`: lines of NAME, HOW and WHY."""
+def listed(source: Path) -> dict[str, Listed]:
+    """The file `listed`: lines of NAME, HOW and WHY; those of NAME@VERSION for a source of that version only."""
     found = {}
+    version = (source / ".tarball-version").read_text().strip()
     for line in (HERE / "listed").read_text().splitlines():
         if line and not line.startswith("#"):
             name, how, why = line.split(maxsplit=2)
-            assert how in ("fails", "hangs", "slow"), line
-            found[name] = Listed(how, why)
+            assert how in ("fails", "unrun", "slow"), line
+            name, _, only = name.partition("@")
+            if only in ("", version):
+                found[name] = Listed(how, why)
     return found
 
 
