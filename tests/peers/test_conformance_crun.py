@@ -67,3 +67,8 @@ def test_of_crun(suite: Any, name: str, tmp_path: Path) -> None:
     if not result.passed and not suite.run(name, runtimes.runtime("crun", tmp_path).command).passed:
         pytest.skip("crun fails here, too")
     assert result.passed, result.output
+
+
+def test_what_is_listed_is_there(suite: Any) -> None:
+    found, _ = source()
+    assert set(crun_suite().listed(found)) <= set(suite.tests)

@@ -40,7 +40,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Listed:
-    """What is known of a test. `how`: it "fails"; it is left "unrun"; it is "slow", and the quick run goes without it."""
+    """What is known of a test. `how`: it "fails", is "unrun", or is "slow": the quick run goes without it."""
 
     how: str
     why: str
