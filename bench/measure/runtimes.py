@@ -29,8 +29,8 @@ TRIES = 3
 
 
 PHASES = (
-    ("interpreter start", "began", "interpreter"), ("imports", "interpreter", "imports"),
-    ("arguments", "imports", "before create"), ("create", "before create", "create"),
+    ("interpreter start", "began", "interpreter"), ("the pack is read", "interpreter", "pack"),
+    ("modules and arguments", "pack", "before create"), ("create", "before create", "create"),
     ("start, to its execve", "create", "start"), ("the program, to its end", "start", "follow"),
     ("delete", "follow", "delete"), ("exit", "delete", "ended"),
 )
@@ -129,12 +129,16 @@ class Runtime:
             os.close(null)
 
 
+def packs() -> list[Path]:
+    return sorted((CHECKOUT / ".venv/bin/__pycache__").glob("sampan-runtime.*.pyc"))
+
+
 def find(directory: Path) -> list[Runtime]:
     """Ours, from this checkout, and those of others that are installed.
 
     What ours keeps of its modules is made anew by its first run: it may be older than the sources.
     """
-    for pack in (CHECKOUT / "src/sampan/__pycache__").glob("*.cold"):
+    for pack in packs():
         pack.unlink()
     candidates = {"sampan-runtime": str(CHECKOUT / ".venv/bin/sampan-runtime")}
     candidates |= {name: path for name in ("runc", "crun") if (path := shutil.which(name))}
@@ -204,12 +208,12 @@ def timeline(runtime: Runtime, bundle: Path) -> tuple[dict[str, float], dict[str
     flight recorder has them, those of the runtime and of the init stage, which overlap.
     """
     reading, writing = os.pipe()
-    interpreter = Path(runtime.program).read_text().splitlines()[0].removeprefix("#!").split()
-    if interpreter == ["/bin/sh"]:  # our launcher: a shell that executes the interpreter
-        interpreter += ["-c", 'exec "$0" -IS "$@"', str(CHECKOUT / ".venv/bin/python3")]
+    runtime.version()  # makes the pack if there is none yet
+    (pack,) = packs()
+    python = "/usr/bin/" + pack.name.removeprefix("sampan-runtime.").removesuffix(".pyc")
     script = str(Path(__file__).with_name("timeline.py"))
-    arguments = runtime.command("run", "--bundle", str(bundle), runtime.container())
-    command = [*interpreter, script, str(writing), *arguments]
+    arguments = runtime.command("run", "--bundle", str(bundle), runtime.container())[1:]
+    command = ["/bin/sh", "-c", 'exec "$0" -IS "$@"', python, script, str(writing), str(pack), *arguments]
     began = time.monotonic_ns()
     pid = os.posix_spawn(command[0], command, os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, writing, writing)])
     os.close(writing)

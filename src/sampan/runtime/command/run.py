@@ -102,7 +102,7 @@ def _start(call: Call, created: Created) -> None:
 
 def _delete(call: Call, created: Created) -> None:
     try:
-        for warning in delete.delete(created.entry, force=True):
+        for warning in delete.delete_created(created):
             call.log.warning(warning)
     except NotFound:
         pass  # another command was faster

@@ -11,6 +11,8 @@ from sampan.runtime.lifecycle import hooks, status
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from sampan.oci import runtime as oci
+    from sampan.runtime.lifecycle.create import Created
     from sampan.runtime.lifecycle.records import Entry, Record
 
 
@@ -40,6 +42,19 @@ def delete(entry: Entry, force: bool = False) -> list[str]:
         return []
     _end(entry, record)
     warnings = _poststop(entry, record)
+    entry.remove()
+    return warnings
+
+
+def delete_created(created: Created) -> list[str]:
+    """The same by whoever made the container and knows it; it is killed if it still runs.
+
+    Raises NotFound when another was faster.
+    """
+    entry, record = created.entry, created.record
+    entry.lock()
+    _end(entry, record)
+    warnings = _run_poststop(created.spec, record)
     entry.remove()
     return warnings
 
@@ -94,6 +109,10 @@ def _poststop(entry: Entry, record: Record) -> list[str]:
         return []
     except InvalidArgument as error:
         return [f"no poststop hooks are run: {error}"]
+    return _run_poststop(spec, record)
+
+
+def _run_poststop(spec: oci.Spec, record: Record) -> list[str]:
     if spec.hooks is None or not spec.hooks.poststop:
         return []
     state = hooks.state(spec, record.id, record.bundle, status.STOPPED, 0)
