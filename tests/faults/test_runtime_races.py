@@ -35,7 +35,8 @@ def at_once(boat: Dock, calls: Sequence[Sequence[str]]) -> list[tuple[int, str]]
     for number, process in enumerate(running):
         code = process.wait(PATIENCE)
         said = (boat.directory / f"err-{number}").read_text()
-        if code != 0:
+        killed = calls[number][0] == "exec" and (code, said) == (137, "")  # its program was: the code says so
+        if code != 0 and not killed:
             one_clear_line(said)
         found.append((code, said))
     return found
