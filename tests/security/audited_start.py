@@ -69,7 +69,7 @@ def start_ahead(work: Work, stdio: tuple[int, int, int]) -> int:
         ahead = Ahead()
         ahead.own_network, ahead.outline = True, outline(work.spec, True)
         spare = Spare.make(ahead)
-        ahead.starter.populate()
+        ahead.pages.populate()
         wire.send(theirs, {"pid": int(os.readlink("/proc/self"))})
         newborn.become(theirs, structs.encode(work).decode(), {}, stdio, spare)
     assert os.getpid() == host

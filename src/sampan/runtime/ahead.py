@@ -20,12 +20,11 @@ _OUTLINE = 32 << 10
 class Ahead:
     """Made by the launcher, shared by all that it forks. Holds guesses: who is wrong is slower, never wrong.
 
-    `starter` and `shim` are the pages that each of them writes to before the container runs.
+    `pages` are those that a start writes to. (A shim's are not had ahead: what it does not write to it shall not have.)
     """
 
     def __init__(self) -> None:
-        self.starter = WorkingSet(_LESSONS)
-        self.shim = WorkingSet(_LESSONS)
+        self.pages = WorkingSet(_LESSONS)
         self._shared = mmap.mmap(-1, _OUTLINE)  # MAP_SHARED: own_network, the outline's length, its JSON
 
     @property
@@ -95,9 +94,11 @@ class Spare:
             namespace.type == "network" for namespace in spec.linux.namespaces
         )
         self.ahead.own_network = own_network
-        self.ahead.outline = outline(spec, own_network)
         if self.networked and own_network:
             plan = [each for each in plan if not isinstance(each, (NewNetworkNamespace, LoopbackUp))]
-        if self.scaffold is None or (self.scaffold.own_network and not (self.networked and own_network)):
-            return plan
-        return self.scaffold.into(plan)
+        moved = plan
+        if self.scaffold is not None and (not self.scaffold.own_network or (self.networked and own_network)):
+            moved = self.scaffold.into(plan)
+        if moved is plan:  # else it is what was learned before
+            self.ahead.outline = outline(spec, own_network)
+        return moved

@@ -126,7 +126,7 @@ def _begin(
     )
     if spare is not None:
         what.inside = spare.finish(what.inside, spec, "network" in joined)
-        pages = spare.ahead.starter
+        pages = spare.ahead.pages
         if (pagemap := pages.open()) >= 0:
             setup.entered = lambda: pages.learn(pagemap)
     recorder.done("Plan", f"{len(what.inside)} operations from the spec")

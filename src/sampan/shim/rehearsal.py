@@ -15,10 +15,12 @@ import msgspec
 from sampan.jobs import channel as wire
 from sampan.linux import process
 from sampan.linux.cgroup import Host
-from sampan.shim.log import now
-from sampan.shim.messages import ClientOptions, Log, Setup, Started
+from sampan.shim import arrival
+from sampan.shim.messages import ClientOptions, Log, Setup
 from sampan.shim.shim import Shim
 from sampan.shim.warm import warm
+
+_REPORT = "." * 5000  # a usual one's size
 
 
 def rehearse(rounds: int) -> None:
@@ -43,16 +45,19 @@ def _play() -> None:
     errors, _ = os.pipe()
     host, options = Host("v1", {"cpu": "/c"}), ClientOptions(True, True, True, False)
     setup = Setup("i", "/d", host, "a/b", True, False, Log("/dev/null"), clients=[options])
-    started = Started(os.getpid(), now(), 1, "{}", [])
-    message = {"setup": setup, "started": started}
+    message = {"start": setup, "pid": os.getpid(), "begin": 0}
     fds = [
         control.fileno(), os.open("/", os.O_RDONLY), os.pidfd_open(os.getpid()), listener.fileno(),
         os.open("/dev/null", os.O_WRONLY), output, errors, attached.fileno(),
     ]
     wire.send(ours, msgspec.to_builtins(message), fds)
+    wire.send(ours, {"ready": _REPORT})
+    ours.close()
     received = wire.receive(theirs)
     assert received is not None
-    shim = Shim(*received)
+    arrived = arrival.follow(theirs, *received)
+    assert arrived is not None
+    shim = Shim(*arrived)
     os.write(writing, b"a line\n")
     shim.watch([child])
     client.shutdown(socket.SHUT_WR)

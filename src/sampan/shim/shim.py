@@ -16,7 +16,6 @@ from sampan.errors import InvalidArgument, SampanError, to_message
 from sampan.jobs import channel as wire
 from sampan.linux import process
 from sampan.linux.cgroup import Group, stats
-from sampan.linux.memory import WorkingSet
 from sampan.runtime import container
 from sampan.shim import arrival
 from sampan.shim.complaint import complain
@@ -42,17 +41,16 @@ Again = Callable[[socket.socket, dict[str, Any], list[int]], NoReturn]
 _LINGER = 10.0  # seconds a client may make no progress taking the last output
 
 
-def keep(starter_sock: socket.socket, starter: int, again: Again, pages: WorkingSet) -> NoReturn:
+def keep(starter_sock: socket.socket, starter: int, again: Again) -> NoReturn:
     """Wait until a running container is handed over; then be its shim. Ends with the starter otherwise.
 
-    `again` serves a request that was passed on, in a process forked for it (start.py). `pages`: see ahead.py.
+    `again` serves a request that was passed on, in a process forked for it (start.py).
     """
     status = 1
     try:
         process.close_all_but([starter_sock.fileno()])
         os.setsid()
         os.umask(0o077)
-        pages.populate()
         received = wire.receive(starter_sock)
         if received is not None and "again" in received[0]:
             starter_sock, starter = _fork_starter(starter_sock, starter, received, again)
@@ -68,7 +66,7 @@ def keep(starter_sock: socket.socket, starter: int, again: Again, pages: Working
             keep_external(starter_sock, starter, received[0])
         else:
             starter_sock.close()
-            Shim(*received).serve([starter], pages)
+            Shim(*received).serve([starter])
         status = 0
     except BaseException:
         sys.excepthook(*sys.exc_info())
@@ -125,11 +123,9 @@ class Shim:
     def _group(self) -> Group:
         return Group.open(self._setup.cgroup_host, self._setup.cgroup_path)
 
-    def serve(self, ended: list[int], pages: WorkingSet | None = None) -> None:
+    def serve(self, ended: list[int]) -> None:
         """Until the container has ended and its clients have everything. `ended`: children that end about now."""
         self.watch(ended)
-        if pages is not None and (pagemap := pages.open()) >= 0:
-            pages.learn(pagemap)
         self._run()
         stdios = self._end()
         while any(stdio.has_clients for stdio in stdios):

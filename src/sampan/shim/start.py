@@ -70,7 +70,7 @@ def prepare(born: bool, ahead: Ahead) -> None:
     ours, theirs = wire.pair()
     starter = os.fork()
     if starter != 0:
-        shim.keep(theirs, starter, _serve_again, ahead.shim)
+        shim.keep(theirs, starter, _serve_again)
     theirs.close()
     process.set_name("sampan-start")
     if born:
@@ -78,7 +78,7 @@ def prepare(born: bool, ahead: Ahead) -> None:
     process.die_with_parent(signal.SIGKILL)
     spare = Spare.make(ahead) if born else None
     warm(1)
-    ahead.starter.populate()
+    ahead.pages.populate()
     _READY.append(Ready(ours, spare))
 
 
