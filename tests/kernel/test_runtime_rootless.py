@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from tests.runtime_fixture import Dock, dock
+from tests.runtime_fixture import Dock, dock, ended
 
 USER = 54_321
 RANGE = 300_000
@@ -58,10 +58,24 @@ def test_root_inside_is_the_user_outside(boat: Dock) -> None:
     boat.ok("kill", boat.name, "KILL")
 
 
-def test_no_cgroup_is_a_warning_that_says_what_to_do(boat: Dock) -> None:
+def test_without_a_cgroup_it_runs_as_quietly_as_under_runc(boat: Dock) -> None:
+    """--debug says that there is none, and what to do."""
     done = boat.run("true")
-    assert done.returncode == 0, done.stderr
-    assert "no cgroup was made" in done.stderr and "delegated" in done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
+    boat.program = (*boat.program, "--debug")
+    done = boat.run("true")
+    assert done.returncode == 0 and "no cgroup was made" in done.stderr and "delegated" in done.stderr
+
+
+def test_everybody_is_sent_a_signal_though_nobody_is_left(boat: Dock) -> None:
+    """Without a cgroup, too: as with an empty one, and as under runc."""
+    boat.create("sleep", "1000")
+    boat.ok("start", boat.name)
+    pid = boat.pid()
+    boat.ok("kill", boat.name, "KILL")
+    ended(pid)
+    boat.ok("kill", "--all", boat.name, "TERM")
+    assert "container not running" in boat.call("kill", boat.name, "TERM").stderr
 
 
 def test_devices_are_the_hosts_bound(boat: Dock) -> None:

@@ -43,13 +43,13 @@ def directories(record: Record) -> dict[str, str]:
 
 
 def make(record: Record, linux: oci.Linux) -> tuple[Group | None, list[str]]:
-    """The group with its limits, and the host's warnings. None and a warning: an ordinary user may not make one, and
-    nothing in the spec needs it. Undone if it fails. Raises Forbidden, and as Group.create, require and apply.
+    """The group with its limits, and the host's warnings. None: an ordinary user may not make one, and nothing in the
+    spec needs it. Undone if it fails. Raises Forbidden, and as Group.create, require and apply.
     """
     assert record.host is not None
     group = create(record.host, linux.cgroups_path, record.id, linux.resources)
     if group is None:
-        return None, [NO_GROUP]
+        return None, []
     try:
         limits = _limits(linux.resources)
         group.require(limits)
@@ -70,13 +70,14 @@ def create(host: Host, cgroups_path: str, name: str, resources: oci.Resources | 
         raise Conflict(f"container's cgroup unexpectedly frozen: nothing starts in /{path} before it is thawed")
     if not delegation.is_rootless() or delegation.may_create(host, path):
         return Group.create(host, path)
-    where = f"no permission to make cgroup /{path} below {host.v2 or next(iter(host.v1.values()), '/sys/fs/cgroup')}"
+    top = host.v2 or next(iter(host.v1.values()), "/sys/fs/cgroup")
+    where = f"unable to apply cgroup configuration: make cgroup /{path} below {top}: permission denied"
     if cgroups_path:
         raise Forbidden(where)
     if resources is not None and has_limits(resources):
         raise Forbidden(
-            f"limits need a cgroup, and there is {where}: have one delegated "
-            "(systemd-run --user --scope -p Delegate=yes ...), or take the limits out"
+            "rootless needs no limits + no cgrouppath when no permission is granted for cgroups: have one delegated "
+            f"(systemd-run --user --scope -p Delegate=yes ...), or take the limits out; {where}"
         )
     return None
 

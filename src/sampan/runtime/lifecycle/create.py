@@ -238,7 +238,8 @@ class _Creation:
         else:
             self.group, warnings = cgroups.make(self.record, self.linux)
             self.warnings += warnings
-        self.recorder.done("Cgroup", f"make cgroup {self.record.cgroups_path} and set its limits")
+        made = f"make cgroup {self.record.cgroups_path} and set its limits"
+        self.recorder.done("Cgroup", made if self.group is not None else cgroups.NO_GROUP)
 
     def _bear(self, listening: _socket.socket) -> birth.Born:
         """The clone; it waits for {"go"}."""

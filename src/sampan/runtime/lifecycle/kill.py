@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 def kill(entry: Entry, number: int, everyone: bool = False) -> None:
-    """Send signal `number`. `everyone`: to all processes in the container's cgroup, also when process 1 has ended.
+    """Send signal `number`. `everyone`: to all processes in the cgroup, also when process 1 or everybody has ended.
     SIGKILL ends all of them where the pid namespace is not the container's own: there they do not end with process 1.
 
-    By pidfd, after a look at the start time: never to another process that got the pid. Raises Conflict when there is
-    nobody to send it to ("container not running", as runc says and containerd looks for).
+    By pidfd, after a look at the start time: never to another process that got the pid. Raises Conflict when process 1
+    has ended, and it was to get it ("container not running", as runc says and containerd looks for).
     """
     record = entry.read()
     if everyone:
@@ -64,7 +64,10 @@ def _thaw(entry: Entry, record: Record) -> None:
 def _signal_everyone(entry: Entry, record: Record, number: int) -> None:
     group = entry.group(record)
     if group is None:
-        _signal_first(record, number)
+        try:
+            _signal_first(record, number)
+        except Conflict:
+            pass  # nobody is left, as in an empty cgroup
     elif number == signals.SIGKILL:
         group.kill_all()
     else:
