@@ -18,6 +18,8 @@ from peers import runtimes
 SUITES = Path(__file__).resolve().parents[2] / "scripts/conformance-suites"
 LEFT_OUT = ("checkpoint.bats", "mounts_sshfs.bats", "spec.bats", "events.bats", "seccomp-notify.bats", "update.bats")
 """Nothing in them runs here, or they take long: `scripts/conformance runc` runs them."""
+ROOTLESS = ("cgroups.bats", "dev.bats", "kill.bats", "mounts.bats")
+"""Where ordinary users fare differently; all with `scripts/conformance runc --user 1000`."""
 
 
 @cache
@@ -51,12 +53,26 @@ def suite() -> Iterator[Any]:
     found, trouble = source()
     if trouble:
         pytest.fail(trouble, pytrace=False)
-    with modules()[0].Suite(found, Path(runtimes.find("sampan-runtime")), patience=100) as made:
+    with modules()[0].Suite(found, runtimes.find("sampan-runtime"), patience=100) as made:
         yield made
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_of_runc(suite: Any, file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    judge(suite, file, capsys)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@pytest.mark.parametrize("name", ROOTLESS)
+def test_of_runc_rootless(suite: Any, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    suite.user = 1000
+    try:
+        judge(suite, name, capsys)
+    finally:
+        suite.user = 0
+
+
+def judge(suite: Any, file: str, capsys: pytest.CaptureFixture[str]) -> None:
     report = modules()[1].Report(suite, listed=True)
     report.add(file, suite.run(file))
     report.close()

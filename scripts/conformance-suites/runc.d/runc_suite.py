@@ -39,19 +39,25 @@ class Suite(AbstractContextManager["Suite"]):
     """A copy of the suite from `source`, with our programs in place of those it would build, for one run.
 
     `source` lies in the cache (scripts/conformance-suites/source), beside the base images. `patience`: seconds for the
-    tests of one file. Leaving the context removes the copy.
+    tests of one file. `user`: the uid and gid to run as. `systemd`: with the systemd cgroup driver. Leaving the
+    context removes the copy.
     """
 
-    def __init__(self, source: Path, runtime: Path, patience: float = PATIENCE) -> None:
+    def __init__(
+        self, source: Path, runtime: Path, patience: float = PATIENCE, user: int = 0, systemd: bool = False
+    ) -> None:
         self.runtime = runtime
+        self.user = user
         self._patience = patience
+        self._driver = {"RUNC_USE_SYSTEMD": "1"} if systemd else {}
         self._home = Path(tempfile.mkdtemp(prefix="runc-suite-"))
         self._home.chmod(0o755)  # what user namespaces map as root has to get through
         self._tests = self._home / "tests/integration"
         shutil.copytree(source / "tests/integration", self._tests)
         shutil.copytree(source / "contrib/cmd", self._home / "contrib/cmd")
         shutil.copy(source / "go.mod", self._home)
-        shutil.copy(HERE / "seccompagent", self._home / "contrib/cmd/seccompagent")
+        for name in ("seccompagent", "sd-helper"):
+            shutil.copy(HERE / name, self._home / "contrib/cmd" / name)
         subprocess.run(
             ["gcc", "-O1", "-o", self._home / "contrib/cmd/recvtty/recvtty", HERE / "recvtty.c"], check=True
         )
@@ -82,13 +88,15 @@ class Suite(AbstractContextManager["Suite"]):
         """Each test of `file` as it ends; `only`: that of this name. `runtime`: another one than the suite's."""
         scratch = self._home / "tmp"
         scratch.mkdir(mode=0o755)
+        os.chown(scratch, self.user, self.user)
         command = ["bats", "--tap", *(["--filter", f"^{re.escape(only)}$"] if only else []), str(self._tests / file)]
-        env = {**os.environ, "RUNC": str(runtime or self.runtime), "TMPDIR": str(scratch)}
+        env = {**os.environ, "RUNC": str(runtime or self.runtime), "TMPDIR": str(scratch), **self._driver}
         before = _plain_directories()
-        with _terminal() as terminal, (self._home / "trouble").open("w+") as trouble:
+        with _terminal(self.user) as terminal, (self._home / "trouble").open("w+") as trouble:
             with subprocess.Popen(
                 command, env=env, stdin=terminal, stdout=subprocess.PIPE, stderr=trouble, text=True,
-                start_new_session=True, preexec_fn=_control_terminal,
+                start_new_session=True, preexec_fn=_control_terminal, user=self.user, group=self.user,
+                extra_groups=[],
             ) as bats:
                 assert bats.stdout is not None
                 with _ended_after(self._patience, bats) as late:
@@ -116,9 +124,10 @@ def _plain_directories() -> set[Path]:
 
 
 @contextmanager
-def _terminal() -> Iterator[int]:
+def _terminal(user: int) -> Iterator[int]:
     """A terminal of its own: the tests run containers with one, from a shell that has one."""
     master, slave = os.openpty()
+    os.fchown(slave, user, -1)
     try:
         yield slave
     finally:
