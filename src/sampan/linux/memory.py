@@ -57,7 +57,8 @@ class WorkingSet:
 
     def populate(self) -> None:
         """Have the known pages copied now. Without the kernel's help they are copied when they are written to."""
-        self._areas = _areas()
+        if self._table[0] < self._lessons:
+            self._areas = _areas()  # now, while /proc is the host's
         for address, length in self._ranges():
             _madvise(ctypes.c_void_p(address), ctypes.c_size_t(length), ctypes.c_int(_MADV_POPULATE_WRITE))
 

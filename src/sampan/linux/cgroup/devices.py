@@ -57,9 +57,8 @@ def apply(directory: str, rules: Sequence[DeviceCgroup]) -> None:
     Forbidden for what the group above does not allow.
     """
     if any(rule.type in ("a", "") for rule in rules):
-        decided = device_program.policy(rules)
-        before = None if decided.allow else _allowed(directory)
-        if before is not None:
+        before = _allowed(directory)  # None for a new group: then nobody needs to know the difference
+        if before is not None and not (decided := device_program.policy(rules)).allow:
             after = {(it.type, it.major, it.minor): it.access for it in decided.exemptions}
             _write(directory, "devices.allow", {key: bits & ~before.get(key, 0) for key, bits in after.items()})
             _write(directory, "devices.deny", {key: bits & ~after.get(key, 0) for key, bits in before.items()})
