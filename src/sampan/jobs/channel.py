@@ -61,6 +61,12 @@ def send(sock: socket.socket, message: dict[str, Any], fds: Sequence[int] = ()) 
     sock.sendmsg([encode(message)], ancillary, _socket.MSG_NOSIGNAL)
 
 
+def _read(sock: socket.socket) -> tuple[int, list[Any], int]:
+    size = _socket.CMSG_SPACE(MAX_FDS * 4)
+    length, ancillary, flags, _ = sock.recvmsg_into([_BUFFER], size, _socket.MSG_CMSG_CLOEXEC)
+    return length, ancillary, flags
+
+
 def receive(sock: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
     """The next message with its descriptors (close-on-exec, owned by the caller), None at the end.
 
@@ -68,11 +74,9 @@ def receive(sock: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
     of a process: all messages arrive in the same buffer.
     """
     try:
-        length, ancillary, flags, _ = sock.recvmsg_into(
-            [_BUFFER], _socket.CMSG_SPACE(MAX_FDS * 4), _socket.MSG_CMSG_CLOEXEC
-        )
-    except ConnectionResetError:
-        return None
+        length, ancillary, flags = _read(sock)
+    except ConnectionResetError:  # once, when the other side has ended without reading all; what it said is still there
+        length, ancillary, flags = _read(sock)
     fds = _descriptors(ancillary)
     if not length:
         _close(fds)

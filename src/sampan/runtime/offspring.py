@@ -7,6 +7,7 @@ import select
 
 from sampan.errors import SampanError, StartFailed, to_message
 from sampan.jobs import channel as wire
+from sampan.lean import imports
 from sampan.linux import clone, signals
 from sampan.runtime.operation import OperationFailed
 
@@ -35,6 +36,7 @@ def clone_child(
             clone.setns(pid_namespace, clone.NEWPID)
         pid, pidfd = clone.clone3(flags, -1 if v2_cgroup is None else v2_cgroup)
         if pid == 0:
+            imports.without_files()
             try:
                 child(theirs)
             finally:

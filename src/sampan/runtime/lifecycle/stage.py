@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 
 from sampan.jobs import channel as wire
-from sampan.lean import imports
 from sampan.lean.record import dataclass
 from sampan.linux import clone, interpreter, process
 from sampan.linux.cgroup import membership
@@ -70,7 +69,6 @@ def begin(sync: socket.socket, ready: Ready) -> None:
         start_hooks=_hooks(ready, "startContainer", status.CREATED),
     )
     recorder.done("Plan", f"{len(what.inside)} operations from the spec")
-    imports.without_files()
     init.perform_and_become(sync, what.inside, setup, Report({}, warnings + lacking), recorder)
 
 
