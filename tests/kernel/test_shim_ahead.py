@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
+import signal
 import subprocess
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import pytest
 from tests.shim_fixture import Box, box
 
 from sampan.linux import clone
@@ -196,5 +199,64 @@ def test_a_first_process_with_a_shared_root_can_still_share() -> None:
         _, out = await made.run(["sh", "-c", "grep ' / / ' /proc/self/mountinfo"], change=shared)
         assert "shared:" in out
         assert not _step(made, "MoveMounts")
+
+    in_box(test)
+
+
+def _below(pid: int) -> dict[int, int]:
+    """All descendants of a process: pid → parent."""
+    parents: dict[int, int] = {}
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            parents[int(name)] = int(Path(f"/proc/{name}/stat").read_text().rpartition(") ")[2].split()[1])
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    found = {pid: 0}
+    while more := {one: above for one, above in parents.items() if above in found and one not in found}:
+        found |= more
+    del found[pid]
+    return found
+
+
+def _ended(pidfds: dict[int, int]) -> None:
+    for pid, pidfd in pidfds.items():
+        assert select.select([pidfd], [], [], 20)[0], f"{pid} is still there"
+        os.close(pidfd)
+
+
+def test_a_launcher_that_is_killed_takes_all_that_waits_with_it() -> None:
+    async def test(made: Box) -> None:
+        await run_until(made, True, "true")
+        assert made.launcher.pid is not None
+        pidfds = {pid: os.pidfd_open(pid) for pid in _below(made.launcher.pid)}
+        assert len(pidfds) >= 3  # a shim, a husk, and who waits
+        os.kill(made.launcher.pid, signal.SIGKILL)
+        _ended(pidfds)
+
+    in_box(test)
+
+
+@pytest.mark.parametrize("which", ["shim", "husk", "waiting"])
+def test_a_spare_of_which_one_is_killed_is_replaced_or_serves(which: str) -> None:
+    """At rest, each in turn: nothing is left of it, and the next containers start."""
+    async def test(made: Box) -> None:
+        await run_until(made, True, "true")
+        assert made.launcher.pid is not None
+        tree = _below(made.launcher.pid)
+        shims = [pid for pid, above in tree.items() if above == made.launcher.pid]
+        for shim in shims:
+            children = sorted(pid for pid, above in tree.items() if above == shim)
+            if len(children) < 2:
+                continue  # it is being made just now
+            victim = {"shim": shim, "husk": children[0], "waiting": children[1]}[which]
+            pidfds = {pid: os.pidfd_open(pid) for pid in ([victim] if which == "husk" else [shim, *children])}
+            os.kill(victim, signal.SIGKILL)
+            if which != "husk":  # it is a zombie until its shim takes it: the other two go on without
+                _ended(pidfds)
+            else:
+                for pidfd in pidfds.values():
+                    os.close(pidfd)
+        for _ in range(4):
+            assert await made.run(["sh", "-c", "echo fine"]) == (0, "fine\n")
 
     in_box(test)
