@@ -106,8 +106,10 @@ class Suite(AbstractContextManager["Suite"]):
                 yield Result("bats itself", False, details=[f"# no end within {self._patience:g} s"])
             elif bats.returncode > 1 or (text := trouble.read()):
                 yield Result("bats itself", False, details=text.splitlines())
-        for directory in _left_cgroups() | (_plain_directories() - before):
-            directory.rmdir()
+        for top in _left_cgroups() | (_plain_directories() - before):
+            for directory, _, _ in os.walk(top, topdown=False):
+                with suppress(OSError):  # one that is busy is seen by whoever looks
+                    os.rmdir(directory)
         shutil.rmtree(scratch)
 
 
