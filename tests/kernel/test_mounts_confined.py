@@ -207,6 +207,24 @@ def test_cgroups_in_the_hosts_namespace_are_the_own_group(root: Path, host: Host
         group.rmdir()
 
 
+def test_the_hosts_v2_hierarchy_stays_as_it_is(root: Path, host: Host) -> None:
+    """Its options (nsdelegate) are those of all mounts; who may write in a user namespace never gets the whole tree."""
+    if host.mode != "v2":
+        pytest.skip("needs cgroup v2")
+    before = mounts()["/sys/fs/cgroup"].super_options
+    assert cgroup_view(root, host, False)["/"] == ["cgroup2", "/", False]
+    assert mounts()["/sys/fs/cgroup"].super_options == before
+    assert cgroup_view(root, host, False, ids=IDS)["/"] == ["cgroup2", "/", True]
+    assert mounts()["/sys/fs/cgroup"].super_options == before
+
+    def born_outside() -> Any:  # the cgroup namespace belongs to another user namespace: nothing new is mounted
+        clone.unshare(clone.NEWCGROUP)
+        return confined(root, [mount("/sys/fs/cgroup", kind="cgroup")], lambda: sorted(
+            mounts(f"{root}/sys/fs/cgroup")["/"].options))
+
+    assert "ro" in in_namespaces(born_outside)
+
+
 def test_co_mounted_controllers_have_links(root: Path) -> None:
     host = Host("v1", {"cpu": "/x/cpu,cpuacct", "cpuacct": "/x/cpu,cpuacct"})
     try:

@@ -6,7 +6,7 @@ import errno
 import os
 
 from sampan.lean.record import dataclass
-from sampan.linux import mount, mountinfo
+from sampan.linux import mount, mountinfo, userns
 from sampan.runtime import target
 from sampan.runtime.operation import Stage
 from sampan.runtime.options import MountOptions
@@ -28,7 +28,7 @@ class MountCgroups:
     """v2 alone (no `hierarchies`), or a tmpfs with one directory per v1 hierarchy and, on a hybrid host, `unified`.
 
     In a cgroup namespace of its own (`own`), which has its group as the top of each hierarchy, they are mounted. In the
-    host's, v1 hierarchies are binds of the container's own group; v2 is mounted whole, as runc does.
+    host's, v1 hierarchies are binds of the container's own group; v2 is the host's, whole, as with runc.
     """
 
     destination: str
@@ -52,29 +52,34 @@ class MountCgroups:
             os.close(place)
 
     def _mount_v2(self, place: int) -> None:
-        try:
-            fd = mount.new("cgroup2", {"source": "cgroup"}, self.options.set)
-        except OSError as error:
-            if error.errno not in (errno.EPERM, errno.EBUSY):
-                raise
-            fd = self._bind_host()
+        fd = self._new_v2() if self.own else self._bind_host()
         mount.attach(fd, place)
         mount.propagate(fd, self.options.propagation)
         os.close(fd)
 
-    def _bind_host(self) -> int:
-        """In a user namespace without a cgroup namespace of its own the kernel mounts none: bind what the host has.
+    def _new_v2(self) -> int:
+        try:
+            return mount.new("cgroup2", {"source": "cgroup"}, self.options.set)
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EBUSY):
+                raise
+        return self._bind_host()
 
-        With a cgroup namespace only the own group is shown. The whole tree, of which the user may own parts, is never
-        writable (CVE-2023-25809). A host without one: an empty directory.
+    def _bind_host(self) -> int:
+        """What the host has, where the kernel mounts none (a user namespace), and where we are in its cgroup namespace:
+        a mount made there gives its options to the one file system, and without any takes nsdelegate and
+        memory_recursiveprot away from the host (apply_cgroup_root_flags() in the kernel; runc's issue 5258).
+
+        With a cgroup namespace only the own group is shown. The whole tree is never writable in a user namespace, whose
+        owner may own parts of it (CVE-2023-25809). A host without one: an empty directory.
         """
         try:
-            own = own_groups()[""] if self.own else ""
+            own = own_groups()[""].rstrip("/") if self.own else ""  # "/": of a namespace that somebody else made
             fd = mount.clone_tree(f"{_HOST}{own}", recursive=True)
         except (FileNotFoundError, KeyError):
             return mount.new("tmpfs", {"source": "tmpfs", "nr_inodes": "1"}, mount.ATTR_RDONLY)
         mount.set_attributes(fd, self.options.set)
-        if not own:
+        if not own and not userns.is_initial():
             mount.set_attributes(fd, mount.ATTR_RDONLY, recursive=True)
         return fd
 
