@@ -64,7 +64,7 @@ WHOLE: dict[str, Any] = {
                 "args": [{"index": 0, "value": 1, "valueTwo": 0, "op": "SCMP_CMP_EQ"}],
             }],
         },
-        "sysctl": {"net.core.somaxconn": "256"},
+        "sysctl": {"net.ipv4.ip_default_ttl": "65"},
         "maskedPaths": ["/proc/kcore"], "readonlyPaths": ["/proc/sys"],
         "mountLabel": "", "personality": {"domain": "LINUX", "flags": []},
         "memoryPolicy": {"mode": "MPOL_DEFAULT", "nodes": "", "flags": []},

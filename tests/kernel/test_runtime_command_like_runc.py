@@ -13,6 +13,8 @@ from tests.runtime_fixture import PROGRAM, Dock, dock, ended
 
 pytestmark = pytest.mark.skipif(shutil.which("runc") is None, reason="needs runc")
 
+ONE_SHARE = ("update", "--cpu-share", "1", "boat")
+"""Less than the least. On v2 runc makes a weight of 70369281052672 of it, and complains of that one."""
 STORY = (
     ("state", "boat"), ("create", "--bundle", "BUNDLE", "boat"), ("create", "--bundle", "BUNDLE", "boat"),
     ("state", "boat"), ("list",), ("list", "--format", "json"), ("list", "-q"), ("resume", "boat"),
@@ -24,7 +26,7 @@ STORY = (
     ("exec", "-u", "1:2", "boat", "id"),
     ("exec", "--process", "/nonexistent", "boat"), ("update", "--memory", "xx", "boat"),
     ("update", "--memory", "64m", "boat"), ("update", "--cpu-period", "x", "boat"),
-    ("update", "--cpu-share", "1", "boat"),
+    ONE_SHARE,
     ("update", "-r", "/nonexistent", "boat"), ("kill", "boat", "XX"), ("kill", "boat", "KILL"), ("WAIT",),
     ("state", "boat"), ("kill", "boat", "KILL"), ("kill", "--all", "boat", "KILL"), ("exec", "boat", "true"),
     ("start", "boat"), ("pause", "boat"), ("events", "--stats", "boat"), ("delete", "boat"), ("delete", "boat"),
@@ -89,7 +91,7 @@ def test_both_tell_the_same_story(boat: Dock) -> None:
     ours = tell(boat)
     different = []
     for their, our in zip(theirs, ours, strict=True):
-        words = their[3]
+        words = their[3] if their[0] != ONE_SHARE else "the minimum allowed cpu-shares is 2"
         for extra in EXTRA:
             words = words.replace(extra, "")
         if their[:3] != our[:3] or words.split(": strconv")[0] not in our[3]:

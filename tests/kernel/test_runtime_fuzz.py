@@ -166,7 +166,7 @@ def test_the_config_as_it_is_runs(owner: int) -> None:
     try:
         place.give_to(owner)
         done = place.run(config)
-        assert (done.returncode, done.stderr) == (0, "")
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
     finally:
         shutil.rmtree(place.directory)
 

@@ -37,6 +37,7 @@ num_locks = 64
 sampan = ["{runtime}"]
 [containers]
 netns = "none"
+log_driver = "k8s-file"
 """
 STORAGE = """\
 [storage]

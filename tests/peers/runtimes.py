@@ -18,7 +18,7 @@ from typing import Any
 
 from sampan.errors import NotFound
 
-PATIENCE = 60.0 if Path("/proc/1/comm").read_text() != "systemd\n" else 600.0
+PATIENCE = 60.0 if Path("/proc/1/comm").read_text() != "systemd\n" else 240.0
 """Seconds until a test gives up; machines with systemd may be emulated (scripts/test-in-vm)."""
 
 UNIFIED = Path("/sys/fs/cgroup/unified")

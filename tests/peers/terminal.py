@@ -52,6 +52,14 @@ class Terminal:
             self._read(deadline)
         self.seen = self.seen.partition(text)[2]
 
+    def line(self) -> str:
+        """The rest of the line after what was expected before."""
+        deadline = time.monotonic() + PATIENCE
+        while "\n" not in self.seen:
+            self._read(deadline)
+        line, _, self.seen = self.seen.partition("\n")
+        return line
+
     def wait(self) -> int:
         """The exit code, after everything was read."""
         deadline = time.monotonic() + PATIENCE

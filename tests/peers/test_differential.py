@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,10 +41,13 @@ DELIBERATE: tuple[tuple[str, str, str, str], ...] = (
     ("propagation_unbindable", "propagation /*", "private", "as the spec says"),
     ("propagation_unbindable", "propagation /", "unbindable", "as the spec says"),
     ("tmpfs*", "mount /*", "tmpfs tmpfs / *mode=*", "the mode of what it covers, given with the mount"),
-    ("mounts_over_one_another", "mount /mnt", "tmpfs one / relatime,rw, mode=755,rw", "as above"),
+    ("mounts_over_one_another", "mount /mnt", "tmpfs one / relatime,rw, *mode=755,rw", "as above"),
     ("*", "cgroup ", "*", "on a hybrid host the v2 hierarchy is left alone: docs/architecture.md"),
     ("*", "cgroup name=systemd", "*", "as above: no limit is in a hierarchy without controllers"),
     ("*", "* /sys/fs/cgroup/systemd", "absent", "as above"),
+    ("namespaces_of_the_host", "mount /sys/fs/cgroup", "cgroup2 *nsdelegate,rw", "runc and crun take it from the host"),
+    ("user_namespace_devices*", "device /dev/fuse", "character special file|a:e5|666|0:0", "as the spec says"),
+    ("user_namespace_devices*", "mount /dev/fuse", "*/state/sampan-view/device-2 *", "a node that is made for it"),
     ("rootless", "mount /sys/fs/cgroup", "*\ncgroup2 cgroup / *,ro, rw", "his own groups, read-only, as with root"),
     ("exec_process", "oom_score_adj", "500", "the file of `exec --process` says so"),
 )
@@ -53,10 +57,22 @@ DELIBERATE: tuple[tuple[str, str, str, str], ...] = (
 def look(runtime: Runtime, bundle: Bundle, change: Change) -> View:
     """What a container of the default bundle after `change` sees under `runtime`."""
     bundle.make(change)
+    before = v2_options()
     try:
         return view(runtime("run", "--bundle", str(bundle.directory), ID).out)
     finally:
         runtime.delete(ID)
+        if runtime.name != "sampan-runtime" and v2_options() != before:  # nsdelegate, without a cgroup namespace
+            subprocess.run(["mount", "-o", f"remount,{before}", "/sys/fs/cgroup"], check=True)
+
+
+def v2_options() -> str:
+    """Those of the host's v2 hierarchy, mount's and file system's; "" without one."""
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        before, _, after = line.partition(" - ")
+        if before.split(" ")[4] == "/sys/fs/cgroup" and after.startswith("cgroup2 "):
+            return f"{before.split(' ')[5]},{after.split(' ')[2]}"
+    return ""
 
 
 def seen_by_others(variant: Variant, bundle: Bundle, directory: Path) -> dict[str, View]:
@@ -111,4 +127,7 @@ def test_what_is_compared_is_steady_and_tells_variants_apart(bundle: Bundle, dir
         for variant in VARIANTS[1:]
         if "runc" in variant.peers and not differences(usual, look(runc, bundle, variant.change))
     }
-    assert alike == {"argument_path", "root_by_relative_path", "propagation_slave"}  # other ways to say the same
+    same = {"argument_path", "root_by_relative_path", "propagation_slave"}  # other ways to say the same
+    if v2_options():  # runc's default has a cgroup namespace, which shows every group as "/"
+        same |= {"cgroup_namespace", "group_by_path"}
+    assert alike == same

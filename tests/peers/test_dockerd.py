@@ -151,12 +151,23 @@ def test_a_terminal(daemon: Dockerd) -> None:
     assert daemon.run("--rm", "-t", "busybox", "sh", "-c", "tty; echo x").out == "/dev/pts/0\r\nx\r\n"
 
 
+def wait_for_size(terminal: Terminal, rows: int, columns: int) -> None:
+    """docker's client sends the size once the program is started, and gives up soon if it is not quite; after that
+    whenever its own terminal's changes."""
+    while True:
+        terminal.type("echo size $(stty size)\n")
+        terminal.expect("\nsize ")
+        if terminal.line() == f"{rows} {columns}":
+            return
+        terminal.resize(rows, columns + 1)
+        terminal.resize(rows, columns)
+
+
 def test_an_interactive_terminal(daemon: Dockerd) -> None:
     command = ["docker", "run", "--rm", "-it", "--runtime", "sampan", "busybox", "sh"]
     with Terminal(command, daemon.environment, rows=31, columns=97) as terminal:
         terminal.expect("/ # ")
-        terminal.type("stty size\n")
-        terminal.expect("\n31 97\n")
+        wait_for_size(terminal, 31, 97)
         terminal.type("sh -c 'echo anch''ored; exec sleep 1000'\n")
         terminal.expect("\nanchored\n")
         terminal.type("\x03")
@@ -169,8 +180,9 @@ def test_exec_at_a_terminal(daemon: Dockerd) -> None:
     begin(daemon)
     with Terminal(["docker", "exec", "-it", "boat", "sh"], daemon.environment, rows=33, columns=99) as terminal:
         terminal.expect("/ # ")
-        terminal.type("tty; stty size\n")
-        terminal.expect("/dev/pts/0\n33 99\n")
+        terminal.type("tty\n")
+        terminal.expect("\n/dev/pts/0\n")
+        wait_for_size(terminal, 33, 99)
         terminal.type("exit 6\n")
         assert terminal.wait() == 6
 
