@@ -36,7 +36,8 @@ def make(device: MakeDevice, name: str, linux: oci.Linux, directory: int) -> int
         os.umask(old)
     made = mount.clone_tree(name, directory)
     try:
-        mount.set_attributes(made, clear=mount.ATTR_NODEV)  # /run is mounted with it
+        # /run is mounted with it; and a peer of /run would show the host what the container mounts on its device
+        mount.set_attributes(made, clear=mount.ATTR_NODEV, propagation=mount.MS_PRIVATE)
     except BaseException:
         os.close(made)
         raise
