@@ -12,6 +12,7 @@ from tests.cgroup_fixture import spawn, started
 
 from sampan.errors import Forbidden, InvalidArgument
 from sampan.linux.cgroup import Group, Host, controlfile, delegation
+from sampan.oci import runtime as oci
 from sampan.oci.runtime import DeviceCgroup, Memory, Network, Pids, Resources
 from sampan.runtime.lifecycle import cgroups
 
@@ -150,3 +151,14 @@ def test_limits_are_told_from_none() -> None:
     assert cgroups.has_limits(Resources(pids=Pids(limit=5)))
     assert cgroups.has_limits(Resources(unified={"memory.high": "1"}))
     assert cgroups.has_limits(Resources(network=Network(class_id=1)))
+
+
+@pytest.mark.parametrize(("options", "kinds", "owned"), [
+    (["nosuid"], ("user", "cgroup"), True), (["ro"], ("user", "cgroup"), False), ([], ("user",), False),
+])
+def test_a_group_is_the_containers_where_it_can_write_to_it(
+    options: list[str], kinds: tuple[str, ...], owned: bool
+) -> None:
+    mounts = [oci.Mount(destination="/sys/fs/cgroup", type="cgroup", source="cgroup", options=options)]
+    linux = oci.Linux(namespaces=[oci.Namespace(type=kind) for kind in kinds])
+    assert cgroups.may_delegate(oci.Spec(oci_version="1.2.0", mounts=mounts, linux=linux)) is owned

@@ -105,11 +105,18 @@ def _limits(resources: oci.Resources | None) -> oci.Resources:
     return wanted
 
 
-def hand_over(group: Group, linux: oci.Linux) -> None:
+def hand_over(group: Group, spec: oci.Spec) -> None:
     """A container with a user namespace of its own may make groups below its own one (cgroups(7), delegation)."""
-    kinds = {namespace.type for namespace in linux.namespaces}
-    if not {"user", "cgroup"} <= kinds:
+    linux = spec.linux
+    if linux is None or not may_delegate(spec):
         return
     uids, gids = userns.of_spec(linux.uid_mappings), userns.of_spec(linux.gid_mappings)
     if uids and gids and os.geteuid() == 0:
         delegation.hand_over(group, userns.to_host(uids, 0), userns.to_host(gids, 0))
+
+
+def may_delegate(spec: oci.Spec) -> bool:
+    """Whether its group is the container's to own: namespaces of its own, and cgroups mounted to write. As runc."""
+    kinds = {namespace.type for namespace in spec.linux.namespaces} if spec.linux is not None else set()
+    writable = any(mount.type in ("cgroup", "cgroup2") and "ro" not in mount.options for mount in spec.mounts)
+    return {"user", "cgroup"} <= kinds and writable

@@ -293,7 +293,7 @@ class _Creation:
             for fd in fds:
                 os.close(fd)
         if self.group is not None:
-            cgroups.hand_over(self.group, self.linux)
+            cgroups.hand_over(self.group, self.spec)
 
     def _until_ready(self, born: birth.Born) -> Report:
         """Follow the init stage until it waits; run the hooks that are the runtime's. Raises the error it reports."""
