@@ -23,10 +23,6 @@ if TYPE_CHECKING:
 MAX_MESSAGE = 1 << 20
 MAX_FDS = 64
 
-# Made once: a buffer of this size made anew for each message would leave 0.6 MB of dirtied heap in every shim.
-# Pages never written to take no memory.
-_BUFFER = memoryview(bytearray(MAX_MESSAGE))
-
 
 def pair() -> tuple[socket.socket, socket.socket]:
     """A connected pair with buffers large enough for the largest message. The caller closes both.
@@ -61,30 +57,31 @@ def send(sock: socket.socket, message: dict[str, Any], fds: Sequence[int] = ()) 
     sock.sendmsg([encode(message)], ancillary, _socket.MSG_NOSIGNAL)
 
 
-def _read(sock: socket.socket) -> tuple[int, list[Any], int]:
+def _read(sock: socket.socket) -> tuple[bytes, list[Any], int]:
+    """One message, asked first how long it is: room for the largest would be a megabyte of memory in every process."""
+    length = sock.recv_into(bytearray(1), 1, _socket.MSG_PEEK | _socket.MSG_TRUNC)
     size = _socket.CMSG_SPACE(MAX_FDS * 4)
-    length, ancillary, flags, _ = sock.recvmsg_into([_BUFFER], size, _socket.MSG_CMSG_CLOEXEC)
-    return length, ancillary, flags
+    data, ancillary, flags, _ = sock.recvmsg(min(length, MAX_MESSAGE) or 1, size, _socket.MSG_CMSG_CLOEXEC)
+    return data, ancillary, flags
 
 
 def receive(sock: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
     """The next message with its descriptors (close-on-exec, owned by the caller), None at the end.
 
-    Raises BlockingIOError on an empty non-blocking socket, InvalidArgument on what is not a JSON object. For one thread
-    of a process: all messages arrive in the same buffer.
+    Raises BlockingIOError on an empty non-blocking socket, InvalidArgument on what is not a JSON object.
     """
     try:
-        length, ancillary, flags = _read(sock)
+        data, ancillary, flags = _read(sock)
     except ConnectionResetError:  # once, when the other side has ended without reading all; what it said is still there
-        length, ancillary, flags = _read(sock)
+        data, ancillary, flags = _read(sock)
     fds = _descriptors(ancillary)
-    if not length:
+    if not data:
         _close(fds)
         return None
     try:
         if flags & (_socket.MSG_TRUNC | _socket.MSG_CTRUNC):
             raise InvalidArgument("a message between Sampan's processes was cut short")
-        return structs.decode(_BUFFER[:length], type=dict), fds
+        return structs.decode(data, type=dict), fds
     except structs.DecodeError as error:
         _close(fds)
         raise InvalidArgument(f"a message between Sampan's processes is not JSON: {error}") from error
