@@ -43,7 +43,7 @@ def watch(out):
     timed(run.create, "create", "create", lambda made: STEPS.extend((it.name, it.micros) for it in made.report.steps))
     timed(run.start, "start_created", "start")
     timed(run.foreground.Attached, "follow", "follow")
-    timed(run.delete, "delete", "delete")
+    timed(run.delete, "delete_created", "delete")
     end = os._exit
 
     def told(code):

@@ -178,7 +178,7 @@ def test_an_agent_that_is_not_there_is_one_clear_error(boat: Dock) -> None:
     notify(boat, boat.directory / "none.sock", "getppid")
     done = boat.run("true")
     assert done.returncode == 1
-    assert "seccomp listener" in one_clear_line(done.stderr) and "none.sock" in done.stderr
+    assert "seccomp agent" in one_clear_line(done.stderr) and "none.sock" in done.stderr
     assert boat.ok("list", "--quiet") == ""
 
 

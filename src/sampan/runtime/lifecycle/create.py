@@ -197,6 +197,7 @@ class _Creation:
         except (SampanError, OSError):
             _raise_what_it_said(born)  # it has ended: its reason is ours
             raise
+        self.entry.write_file("config.json", encode(self.spec))  # now, while the init stage works
         report = self._until_ready(born)
         if self.group is None:
             self.record.host = None
@@ -228,7 +229,6 @@ class _Creation:
                 self.record.host, self.spec, self.entry.id, self.options.systemd
             )
             self.record.cgroups = cgroups.directories(self.record)
-        self.entry.write_file("config.json", encode(self.spec))
         self.entry.write(self.record)
         if self.record.host is None:
             return
