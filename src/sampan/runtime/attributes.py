@@ -20,7 +20,6 @@ from sampan.runtime import identity, labels, mount_entries, scheduling, seccomp,
 from sampan.runtime.identity import BecomeUser, NoNewPrivileges, SetPersonality, SetRlimits
 from sampan.runtime.kernel import JoinNamespace, SetOomScore
 from sampan.runtime.keyrings import JoinSessionKeyring
-from sampan.runtime.labels import SetAppArmorProfile, SetSelinuxLabel
 from sampan.runtime.scheduling import SetCpuAffinity, SetIOPriority, SetMemoryPolicy, SetScheduler
 
 TYPE_CHECKING = False
@@ -41,8 +40,10 @@ def check(spec: oci.Spec) -> list[str]:
     if linux is None or process is None:
         raise InvalidArgument("the spec has no process or no linux section")
     warnings = check_process(process) + mount_entries.check(spec.mounts)
-    sysctl.check(linux.sysctl, linux)
-    labels.check_selinux(linux.mount_label, "mountLabel")
+    if linux.sysctl:
+        sysctl.check(linux.sysctl, linux)
+    if linux.mount_label:
+        labels.check_selinux(linux.mount_label, "mountLabel")
     if linux.personality is not None:
         identity.check_personality(linux.personality)
     if linux.memory_policy is not None:
@@ -62,8 +63,10 @@ def check(spec: oci.Spec) -> list[str]:
 def check_process(process: oci.Process) -> list[str]:
     """The same for a process alone, as `exec` has it."""
     identity.check_rlimits(process.rlimits)
-    labels.check_apparmor(process.apparmor_profile)
-    labels.check_selinux(process.selinux_label)
+    if process.apparmor_profile:
+        labels.check_apparmor(process.apparmor_profile)
+    if process.selinux_label:
+        labels.check_selinux(process.selinux_label)
     if process.oom_score_adj is not None and not -1000 <= process.oom_score_adj <= 1000:
         raise InvalidArgument(f"oomScoreAdj {process.oom_score_adj} is out of range: it goes from -1000 to 1000")
     if process.scheduler is not None:
@@ -130,9 +133,9 @@ def process_operations(
     if linux is not None and linux.personality is not None:
         operations.append(SetPersonality(linux.personality.domain))
     if process.apparmor_profile:
-        operations.append(SetAppArmorProfile(process.apparmor_profile))
+        operations.append(labels.SetAppArmorProfile(process.apparmor_profile))
     if process.selinux_label:
-        operations.append(SetSelinuxLabel(process.selinux_label))
+        operations.append(labels.SetSelinuxLabel(process.selinux_label))
     if user_namespace >= 0:
         operations.append(JoinNamespace("user", user_namespace))
     become = BecomeUser(identity, sets, last_cap)

@@ -27,7 +27,6 @@ from sampan.linux import capability, paths, process, seccomp, signals, trampolin
 from sampan.oci import runtime as oci
 from sampan.runtime import attributes, gate, offspring, pid1, users, working_directory
 from sampan.runtime.operation import Operation, Recorder, Report, Stage, perform
-from sampan.runtime.terminal import OpenConsole
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from sampan.linux.seccomp import Filter
+    from sampan.runtime.terminal import OpenConsole
 
 Stdio = tuple[int, int, int]
 

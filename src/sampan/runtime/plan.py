@@ -5,9 +5,7 @@ from __future__ import annotations
 from sampan.errors import InvalidArgument
 from sampan.lean.record import dataclass, field
 from sampan.oci import runtime as oci
-from sampan.runtime import mount_entries, namespaces, options
-from sampan.runtime.clocks import NewTimeNamespace
-from sampan.runtime.credentials import BecomeNamespaceRoot
+from sampan.runtime import clocks, credentials, mount_entries, namespaces, options, terminal
 from sampan.runtime.kernel import (
     JoinCgroup,
     JoinNamespace,
@@ -22,7 +20,6 @@ from sampan.runtime.kernel import (
 from sampan.runtime.masks import MaskPath, ReadonlyPath
 from sampan.runtime.operation import Operation
 from sampan.runtime.root import DetachPropagation, EnterRoot, EnterRootWithoutPivot, ReadonlyRoot
-from sampan.runtime.terminal import OpenConsole
 from sampan.runtime.working_directory import MakeWorkingDirectory
 
 TYPE_CHECKING = False
@@ -38,7 +35,7 @@ class Plan:
 
     flags: int
     inside: list[Operation] = field(default_factory=list)
-    console: OpenConsole | None = None
+    console: terminal.OpenConsole | None = None
 
 
 @dataclass
@@ -82,7 +79,7 @@ def make(
     plan.inside += extras.behind_cgroup
     plan.inside += _namespaces(spec, {} if extras.entered else joined, kinds - set(joined))
     if extras.become_root:
-        plan.inside.append(BecomeNamespaceRoot())
+        plan.inside.append(credentials.BecomeNamespaceRoot())
         if "ipc" in kinds - set(joined):
             plan.inside.append(NewIpcNamespace())
     propagation = _propagation(linux)
@@ -91,7 +88,7 @@ def make(
     plan.inside += mount_entries.device_operations(linux, spec.mounts, extras.prepared)
     if process.terminal:
         size = process.console_size
-        plan.console = OpenConsole(size.height, size.width) if size else OpenConsole()
+        plan.console = terminal.OpenConsole(size.height, size.width) if size else terminal.OpenConsole()
         plan.inside.append(plan.console)
     plan.inside += [SetSysctl(key, value) for key, value in linux.sysctl.items()]
     plan.inside += extras.before_pivot
@@ -115,7 +112,7 @@ def _namespaces(spec: oci.Spec, joined: Mapping[str, int], new: set[str]) -> lis
         operations.append(NewCgroupNamespace())
     if "time" in new:
         assert spec.linux is not None
-        operations.append(NewTimeNamespace(spec.linux.time_offsets))
+        operations.append(clocks.NewTimeNamespace(spec.linux.time_offsets))
     if "network" in new:
         operations += [NewNetworkNamespace(), LoopbackUp()]
     if (spec.hostname or spec.domainname) and "uts" in new:

@@ -60,13 +60,14 @@ def begin(sync: socket.socket, ready: Ready) -> None:
     spec = ready.spec
     assert spec.process is not None and spec.linux is not None and spec.root is not None
     warnings = attributes.check(spec)
-    root = operation(Directory(spec.root.path), spec.root.path, ready.prepared.get(mount_sources.ROOT, -1))
+    source = ready.prepared.get(mount_sources.ROOT, -1) if ready.prepared else -1
+    root = operation(Directory(spec.root.path), spec.root.path, source)
     what = plan.make(spec, root, None, ready.host, ready.joined, _extras(sync, ready))
     sets, lacking = identity.final_sets(spec.process.capabilities)
     setup = init.ProcessSetup(
         spec.process, sets, identity.last_cap(), ready.filter, ready.stdio, what.console, linux=spec.linux,
         gate=ready.listening, preserve_fds=ready.preserve_fds, follow=False, trampoline=not interpreter.is_readonly(),
-        start_hooks=_hooks(ready, "startContainer", status.CREATED),
+        start_hooks=_hooks(ready, "startContainer"),
     )
     recorder.done("Plan", f"{len(what.inside)} operations from the spec")
     init.perform_and_become(sync, what.inside, setup, Report({}, warnings + lacking), recorder)
@@ -87,15 +88,18 @@ def _extras(sync: socket.socket, ready: Ready) -> plan.Extras:
     wanted = spec.hooks
     if (wanted is not None and (wanted.prestart or wanted.create_runtime)) or spec.linux.net_devices:
         extras.before_pivot.append(AskForHooks(sync))
-    extras.before_pivot += _hooks(ready, "createContainer", status.CREATING)
+    extras.before_pivot += _hooks(ready, "createContainer")
     return extras
 
 
-def _hooks(ready: Ready, where: str, word: str) -> list[Operation]:
+def _hooks(ready: Ready, where: str) -> list[Operation]:
     wanted = ready.spec.hooks
     if wanted is None:
         return []
-    found = wanted.create_container if where == "createContainer" else wanted.start_container
+    if where == "createContainer":
+        found, word = wanted.create_container, status.CREATING
+    else:
+        found, word = wanted.start_container, status.CREATED
     return [RunHooks(where, found, ready, word)] if found else []
 
 
