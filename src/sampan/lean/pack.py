@@ -53,6 +53,7 @@ def start(fd: int, behind: int, contents: Contents) -> None:
         for name, entry in modules.items():
             _register(name, f"{package}/{entry[0]}", entry[1], codes[entry[2]:entry[2] + entry[3]])
         sys.meta_path.insert(0, Libraries(libraries))
+        _import_standard()
     else:
         del sys.modules[__name__]
         try:
@@ -62,6 +63,15 @@ def start(fd: int, behind: int, contents: Contents) -> None:
     posix.close(fd)
     __import__(program)
     sys.modules[program].main()
+
+
+def _import_standard() -> None:
+    """`os` without the abstract classes it brings (mappings.py), `struct` without the file of Python around it."""
+    if "os" not in sys.modules:
+        sys.modules["_collections_abc"] = sys.modules["sampan.lean.mappings"]
+        __import__("os")
+        del sys.modules["_collections_abc"]
+    sys.modules["struct"] = __import__("_struct")
 
 
 def is_current(package: str, modules: dict[str, Entry]) -> bool:

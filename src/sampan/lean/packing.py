@@ -8,7 +8,7 @@ import marshal
 import os
 import sys
 
-from sampan.lean import pack
+from sampan.lean import mappings, pack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def _file(name: str) -> str:
 
 def _names() -> list[str]:
     """Our modules, and those of the standard library that they import as they are imported: packages first."""
-    found = {name for name in sys.modules if name.partition(".")[0] == _PACKAGE} - {__name__}
+    found = {name for name in sys.modules if name.partition(".")[0] == _PACKAGE} - {__name__} | {mappings.__name__}
     return sorted({each for name in found for each in _imported(_tree(_file(name)).body) if _is_source(each)} | found)
 
 
