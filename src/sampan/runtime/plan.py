@@ -6,8 +6,8 @@ from sampan.errors import InvalidArgument
 from sampan.lean.record import dataclass, field
 from sampan.oci import runtime as oci
 from sampan.runtime import clocks, credentials, mount_entries, namespaces, options, terminal
+from sampan.runtime.cgroup_mount import MountCgroups
 from sampan.runtime.kernel import (
-    JoinCgroup,
     JoinNamespace,
     LoopbackUp,
     NewCgroupNamespace,
@@ -43,6 +43,7 @@ class Extras:
     """What an OCI runtime adds to the plan; the engine's own containers have none of it.
 
     `first`: before anything else, still on the host's /proc. `behind_cgroup`: the cgroup is joined, nothing more.
+    `join_late`: the cgroup is still being made; it is joined when something needs it, a cgroup namespace or mount.
     `before_pivot`: the root is made, its masks are not. `entered`: the process is in all of `joined` already.
     `become_root`: it is in a user namespace of the container, unmapped as yet. `pivot` False: by MS_MOVE and chroot.
     `prepared`: what the runtime opened or made for mounts and devices (mount_sources.py), by their keys.
@@ -51,6 +52,7 @@ class Extras:
     first: list[Operation] = field(default_factory=list)
     behind_cgroup: list[Operation] = field(default_factory=list)
     before_pivot: list[Operation] = field(default_factory=list)
+    join_late: bool = False
     entered: bool = False
     become_root: bool = False
     pivot: bool = True
@@ -58,7 +60,7 @@ class Extras:
 
 
 def make(
-    spec: oci.Spec, root: Operation, join_cgroup: JoinCgroup | None, host: Host | None, joined: Mapping[str, int],
+    spec: oci.Spec, root: Operation, join_cgroup: Operation | None, host: Host | None, joined: Mapping[str, int],
     extras: Extras | None = None,
 ) -> Plan:
     """The plan for a spec. `root` makes the root file system; `joined`: kind → descriptor of a namespace to enter."""
@@ -74,9 +76,9 @@ def make(
         raise InvalidArgument("the spec has no mount namespace: the container would change the host's mounts")
     plan = Plan(namespaces.clone_flags(linux, joined))
     plan.inside += extras.first
-    if join_cgroup is not None:
-        plan.inside.append(join_cgroup)
-    plan.inside += extras.behind_cgroup
+    join = ([join_cgroup] if join_cgroup is not None else []) + extras.behind_cgroup
+    late = extras.join_late and "cgroup" not in kinds - set(joined)
+    plan.inside += [] if late else join
     plan.inside += _namespaces(spec, {} if extras.entered else joined, kinds - set(joined))
     if extras.become_root:
         plan.inside.append(credentials.BecomeNamespaceRoot())
@@ -84,7 +86,8 @@ def make(
             plan.inside.append(NewIpcNamespace())
     propagation = _propagation(linux)
     plan.inside += [DetachPropagation(propagation), root]
-    plan.inside += mount_entries.operations(linux, spec.mounts, host, "cgroup" in kinds, extras.prepared)
+    mounts = mount_entries.operations(linux, spec.mounts, host, "cgroup" in kinds, extras.prepared)
+    plan.inside += _with_join(mounts, join) if late else mounts
     plan.inside += mount_entries.device_operations(linux, spec.mounts, extras.prepared)
     if process.terminal:
         size = process.console_size
@@ -118,6 +121,12 @@ def _namespaces(spec: oci.Spec, joined: Mapping[str, int], new: set[str]) -> lis
     if (spec.hostname or spec.domainname) and "uts" in new:
         operations.append(SetHostname(spec.hostname, spec.domainname))
     return operations
+
+
+def _with_join(mounts: list[Operation], join: list[Operation]) -> list[Operation]:
+    """The mounts, with the joining of the cgroup in front of the first that shows cgroups."""
+    place = next((at for at, mount in enumerate(mounts) if isinstance(mount, MountCgroups)), len(mounts))
+    return mounts[:place] + join + mounts[place:]
 
 
 def _propagation(linux: oci.Linux) -> int:

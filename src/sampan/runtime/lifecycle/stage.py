@@ -62,7 +62,9 @@ def begin(sync: socket.socket, ready: Ready) -> None:
     warnings = attributes.check(spec)
     source = ready.prepared.get(mount_sources.ROOT, -1) if ready.prepared else -1
     root = operation(Directory(spec.root.path), spec.root.path, source)
-    what = plan.make(spec, root, None, ready.host, ready.joined, _extras(sync, ready))
+    extras = _extras(sync, ready)
+    join = AwaitGo(sync) if extras.join_late else None
+    what = plan.make(spec, root, join, ready.host, ready.joined, extras)
     sets, lacking = identity.final_sets(spec.process.capabilities)
     setup = init.ProcessSetup(
         spec.process, sets, identity.last_cap(), ready.filter, ready.stdio, what.console, linux=spec.linux,
@@ -77,11 +79,13 @@ def _extras(sync: socket.socket, ready: Ready) -> plan.Extras:
     spec = ready.spec
     assert spec.process is not None and spec.linux is not None
     own_user = any(namespace.type == "user" for namespace in spec.linux.namespaces)
+    mapped_first = own_user or ready.staged
     extras = plan.Extras(
         first=[
-            AwaitGo(sync), *attributes.first_operations(spec.process, ready.id, ready.new_keyring, own_user)
+            *([AwaitGo(sync)] if mapped_first else []),
+            *attributes.first_operations(spec.process, ready.id, ready.new_keyring, own_user),
         ],
-        behind_cgroup=attributes.affinity_operations(spec.process, "final"),
+        behind_cgroup=attributes.affinity_operations(spec.process, "final"), join_late=not mapped_first,
         entered=ready.staged, become_root=bool(namespaces.clone_flags(spec.linux, ready.joined) & clone.NEWUSER),
         pivot=ready.pivot, prepared=ready.prepared,
     )
