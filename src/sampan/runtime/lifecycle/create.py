@@ -2,10 +2,10 @@
 
      runtime                                       init
        │ (v2: record written, cgroup made)
-       │ clone3(user? mount pid uts ipc …) ──────────▶ │ imports what it needs (stage.py), checks the spec,
-       │ uid_map, gid_map                              │ makes its plan
-       │ (v1, systemd: record written, cgroup made)    │
-       │ ── {"go"} [files to join by] ───────────────▶ │ the plan: cgroup, namespaces, mounts, devices
+       │ clone3(user? mount pid uts ipc …) ──────────▶ │ checks the spec, makes its plan
+       │ uid_map, gid_map                              │ namespaces, mounts as far as they need no cgroup (with
+       │ (v1, systemd: record written, cgroup made)    │     a user namespace: nothing yet)
+       │ ── {"go"} [files to join by] ───────────────▶ │ cgroup, the rest of the plan: mounts, devices
        │ ◀─ {"hooks"} ──────────────────────────────── ┤ (only with hooks) the root is made, not entered
        │ prestart, createRuntime hooks                 │
        │ ── {"go"} ──────────────────────────────────▶ │ createContainer hooks; masks; pivot_root
