@@ -120,3 +120,16 @@ def test_without_the_right_to_write_it_does_without(place: Path) -> None:
     before = ("setpriv", "--reuid=54321", "--regid=54321", "--clear-groups") if os.geteuid() == 0 else ()
     assert probe(place, before=before)[0] == "sources"
     assert not (place / "bin" / "__pycache__").exists()
+
+
+def test_out_of_a_checkout_that_is_not_installed_it_says_what_to_do(tmp_path: Path) -> None:
+    program = tmp_path / "sampan-runtime"
+    program.write_text(LAUNCHER)
+    program.chmod(0o755)
+    (tmp_path / "python3").write_text(f'#!/bin/sh\nexec {PYTHON} "$@"\n')
+    (tmp_path / "python3").chmod(0o755)
+    ran = subprocess.run([str(program), "list"], capture_output=True, text=True)
+    assert ran.returncode == 1
+    assert ran.stderr == (
+        f"sampan-runtime: {PYTHON}: sampan is not installed here: scripts/setup makes .venv/bin/sampan-runtime\n"
+    )
