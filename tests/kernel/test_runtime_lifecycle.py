@@ -244,3 +244,16 @@ def test_list_shows_all_of_them(boat: Dock) -> None:
     boat.create("sleep", "1000")
     found = json.loads(boat.ok("list", "--format", "json"))
     assert [(entry["id"], entry["status"]) for entry in found] == [(boat.name, "created")]
+
+
+@pytest.mark.parametrize("act", [["delete"], ["delete", "--force"], ["kill", "--all"]])
+def test_a_stopped_container_ends_nobody_who_has_its_cgroups_path_now(boat: Dock, act: list[str]) -> None:
+    boat.launch("sleep", "1000", name="old")
+    old = boat.pid("old")
+    boat.ok("kill", "old", "KILL")
+    ended(old)
+    boat.launch("sleep", "1000", name="new")
+    assert json.loads(boat.ok("ps", "--format", "json", "old")) == []
+    boat.ok(*act, "old")
+    assert boat.state("new")["status"] == "running"
+    assert json.loads(boat.ok("ps", "--format", "json", "new")) == [boat.pid("new")]

@@ -170,6 +170,16 @@ class Group:
             return self
         return Group(self.host, f"{self.path}/{below}", {UNIFIED: directory})
 
+    def identity(self) -> int:
+        """What tells this group from one that is made at its path later: kernfs never gives an inode number twice.
+
+        0: it is not there.
+        """
+        try:
+            return os.stat(self._reference()).st_ino
+        except FileNotFoundError:
+            return 0
+
     def procs(self) -> list[int]:
         """All processes in the group and in sub-cgroups made inside."""
         return processes.listing(self._reference())

@@ -201,7 +201,8 @@ class _Creation:
         report = self._until_ready(born)
         if self.group is None:
             self.record.host = None
-        self.record.cgroups = self.group.paths() if self.group is not None else {}
+        else:
+            self.record.cgroups, self.record.cgroup_id = self.group.paths(), self.group.identity()
         self.record.pid, self.record.start_time = born.pid, process.stat(born.pid).start_time
         self._hand_out_console()
         self.entry.write(self.record)

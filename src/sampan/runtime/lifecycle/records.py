@@ -34,8 +34,9 @@ _MAX_FILE = 16 << 20
 class Record(Struct, rename="camel", kw_only=True):
     """What state.json holds. `pid` is 0 until the init stage is ready; `start_time` is its in clock ticks since boot
     (proc(5), stat field 22), so that a pid used again is not taken for it. `creator` is the runtime at work while there
-    is no pid. `cgroups`: controller → directory, written before the directories are made. `host` None: without cgroups.
-    `watched`: an exec has put somebody inside who may trace others, though the spec does not let process 1 do so.
+    is no pid. `cgroups`: controller → directory, written before the directories are made; `cgroup_id`: Group.identity,
+    once they are. `host` None: without cgroups. `watched`: an exec has put somebody inside who may trace others, though
+    the spec does not let process 1 do so.
     """
 
     id: str
@@ -49,6 +50,7 @@ class Record(Struct, rename="camel", kw_only=True):
     creator_start_time: int = 0
     cgroups_path: str = ""
     cgroups: dict[str, str] = {}
+    cgroup_id: int = 0
     systemd: bool = False
     host: Host | None = None
     annotations: dict[str, str] = {}
@@ -180,14 +182,20 @@ class Entry:
         return spec
 
     def group(self, record: Record) -> Group | None:
-        """The container's cgroup, whether it is still there or not; None when it was made without."""
+        """The container's cgroup, whether it is still there or not. None when it was made without, or when another
+        container's has taken its place (the spec's cgroupsPath is free once the last process has ended).
+        """
         if record.host is None:
             return None
         if record.systemd:
             from sampan.linux.cgroup import systemd  # allowed: only with the systemd driver
 
-            return systemd.open(record.host, record.cgroups_path, record.cgroups)
-        return cgroup.Group(record.host, record.cgroups_path, record.cgroups) if record.cgroups else None
+            found: Group = systemd.open(record.host, record.cgroups_path, record.cgroups)
+        elif record.cgroups:
+            found = cgroup.Group(record.host, record.cgroups_path, record.cgroups)
+        else:
+            return None
+        return found if not record.cgroup_id or found.identity() in (0, record.cgroup_id) else None
 
     def write_file(self, name: str, data: bytes) -> None:
         """Whole or not at all."""
