@@ -169,6 +169,43 @@ def test_a_user_namespace_is_joined_with_what_it_owns(boat: Dock, tmp_path: Path
         assert namespaces[:3] == theirs[:3] and namespaces[3] != theirs[3] and uid == "0"
 
 
+def join(boat: Dock, pid: int, *kinds: str) -> None:
+    """Have the container's namespaces of these kinds be those of a process."""
+    for namespace in boat.config["linux"]["namespaces"]:
+        if namespace["type"] in kinds:
+            name = {"network": "net"}.get(namespace["type"], namespace["type"])
+            namespace["path"] = f"/proc/{pid}/ns/{name}"
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_a_joined_namespace_gets_name_and_settings(boat: Dock, tmp_path: Path, mapped: bool) -> None:
+    """As a pod's second container has it. With a user namespace somebody else does the joining, ahead."""
+    if mapped:
+        in_user_namespace(boat)
+    pid = boat.launch("sleep", "1000")
+    with dock(tmp_path / "second") as second:
+        if mapped:
+            in_user_namespace(second)
+            second.config["linux"]["uidMappings"] = second.config["linux"]["gidMappings"] = []
+        join(second, pid, "user", "network", "uts")
+        second.config["hostname"], second.config["domainname"] = "second", "harbour"
+        second.config["linux"]["sysctl"] = {"net.ipv4.ip_default_ttl": "33"}
+        done = second.run("sh", "-c", "hostname; cat /proc/sys/kernel/domainname /proc/sys/net/ipv4/ip_default_ttl")
+        assert done.stdout == "second\nharbour\n33\n", done.stderr
+    assert boat.exec("hostname").stdout == "second\n"
+
+
+def test_the_hosts_namespaces_by_path_are_the_hosts(boat: Dock) -> None:
+    join(boat, os.getpid(), "uts")
+    before = os.uname().nodename
+    done = boat.run("true")
+    assert "unable to set hostname without a private UTS namespace" in done.stderr
+    assert os.uname().nodename == before != boat.config["hostname"]
+    boat.config["hostname"] = ""
+    boat.config["linux"]["sysctl"] = {"kernel.domainname": "harbour"}
+    assert "not in a separate kernel namespace" in boat.run("true").stderr
+
+
 def test_the_hosts_network_is_joined_from_a_new_user_namespace(boat: Dock) -> None:
     """Owned by the host, it can be joined only before the user namespace is entered."""
     in_user_namespace(boat)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sampan.errors import InvalidArgument, SampanError, Unsupported
+from sampan.errors import InvalidArgument, SampanError, StartFailed, Unsupported
 from sampan.lean import structs
 from sampan.linux import number_list, security
 from sampan.linux.seccomp import Filter
 from sampan.oci import runtime as oci
-from sampan.runtime import attributes, features, identity, netdevices, options, sysctl, users
+from sampan.runtime import attributes, features, identity, namespaces, netdevices, options, sysctl, users
 from sampan.runtime.scheduling import SetCpuAffinity
 
 OWN = oci.Linux(namespaces=[oci.Namespace(type=kind) for kind in ("ipc", "network", "uts", "mount")])
@@ -44,12 +45,44 @@ def test_sysctls_of_the_host(key: str) -> None:
 
 
 def test_a_joined_namespace_that_is_ours_is_the_hosts() -> None:
-    ours = oci.Linux(namespaces=[oci.Namespace(type="network", path=f"/proc/{os.getpid()}/ns/net")])
+    linux = oci.Linux(namespaces=[oci.Namespace(type="network", path=f"/proc/{os.getpid()}/ns/net")])
+    joined = namespaces.open_named(linux, {})
+    try:
+        shared = namespaces.ours(joined)
+    finally:
+        os.close(joined["network"])
     with pytest.raises(InvalidArgument, match="not allowed in host network namespace"):
-        sysctl.check({"net.ipv4.ip_forward": "1"}, ours)
-    gone = oci.Linux(namespaces=[oci.Namespace(type="network", path="/nowhere")])
-    with pytest.raises(InvalidArgument, match="invalid network namespace path /nowhere"):
-        sysctl.check({"net.ipv4.ip_forward": "1"}, gone)
+        sysctl.check({"net.ipv4.ip_forward": "1"}, linux, shared)
+    sysctl.check({"net.ipv4.ip_forward": "1"}, linux)
+
+
+def test_the_hosts_name_is_not_a_containers_to_change() -> None:
+    named = spec(oci.Linux(namespaces=[oci.Namespace(type="uts", path="/proc/self/ns/uts")]))
+    named.hostname = "boat"
+    attributes.check(named)
+    with pytest.raises(InvalidArgument, match="without a private UTS namespace"):
+        attributes.check(named, {"uts"})
+
+
+@pytest.mark.parametrize(("path", "reason"), [
+    ("/nowhere", "No such file or directory"), ("/proc/self/ns/ipc", "that is no network namespace"),
+    ("/proc/self/ns/pid_for_children", "that is no network namespace"), ("/etc/passwd", "that is no network namespace"),
+    ("/proc/self/ns", "that is no network namespace"), ("/dev/null", "that is no network namespace"),
+])
+def test_a_path_to_join_is_a_namespace_of_that_kind(path: str, reason: str) -> None:
+    with pytest.raises(StartFailed, match=f"cannot join the network namespace {path}: .*{reason}"):
+        namespaces.open_named(oci.Linux(namespaces=[oci.Namespace(type="network", path=path)]), {})
+
+
+def test_a_fifo_to_join_keeps_nobody_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    before = len(os.listdir("/proc/self/fd"))
+    linux = oci.Linux(namespaces=[
+        oci.Namespace(type="uts", path="/proc/self/ns/uts"), oci.Namespace(type="ipc", path=str(tmp_path / "fifo")),
+    ])
+    with pytest.raises(StartFailed, match="that is no ipc namespace"):
+        namespaces.open_named(linux, {})
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 @pytest.mark.parametrize(("key", "path"), [

@@ -24,6 +24,8 @@ from sampan.runtime.scheduling import SetCpuAffinity, SetIOPriority, SetMemoryPo
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
+
     from sampan.linux import capability
     from sampan.linux.seccomp import Filter
     from sampan.oci import runtime as oci
@@ -31,8 +33,9 @@ if TYPE_CHECKING:
     from sampan.runtime.users import Identity
 
 
-def check(spec: oci.Spec) -> list[str]:
-    """Whether the host and the kernel have what a spec asks of them, before anything is made.
+def check(spec: oci.Spec, shared: AbstractSet[str] = frozenset()) -> list[str]:
+    """Whether the host and the kernel have what a spec asks of them, before anything is made. `shared`: the kinds of
+    namespaces that the spec joins and that are the runtime's own.
 
     Returns warnings. Raises InvalidArgument for what can never work, Unsupported for what this host has not.
     """
@@ -41,7 +44,9 @@ def check(spec: oci.Spec) -> list[str]:
         raise InvalidArgument("the spec has no process or no linux section")
     warnings = check_process(process) + mount_entries.check(spec.mounts)
     if linux.sysctl:
-        sysctl.check(linux.sysctl, linux)
+        sysctl.check(linux.sysctl, linux, shared)
+    if "uts" in shared and (spec.hostname or spec.domainname):
+        raise InvalidArgument("unable to set hostname without a private UTS namespace")
     if linux.mount_label:
         labels.check_selinux(linux.mount_label, "mountLabel")
     if linux.personality is not None:

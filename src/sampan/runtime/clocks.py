@@ -31,7 +31,8 @@ class NewTimeNamespace:
             try:
                 os.write(fd, "".join(lines).encode())
             except OSError as error:
-                raise OSError(error.errno, f"the offsets are out of range: {error.strerror}", path) from error
+                reason = "a clock would be below 0 or too far ahead"
+                raise OSError(error.errno, reason, path) from error
             finally:
                 os.close(fd)
         fd = os.open("/proc/self/ns/time_for_children", os.O_RDONLY | os.O_CLOEXEC)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 
 from sampan.errors import InvalidArgument, StartFailed
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from sampan.oci import runtime as oci
 
 _MADE_INSIDE = ("cgroup", "network", "time")
+_NS_GET_NSTYPE = 0xB703
 
 
 def clone_flags(linux: oci.Linux, joined: Mapping[str, int]) -> int:
@@ -32,17 +34,44 @@ def clone_flags(linux: oci.Linux, joined: Mapping[str, int]) -> int:
     return flags & ~clone.NEWIPC if flags & clone.NEWUSER else flags
 
 
-def open_named(linux: oci.Linux, joined: dict[str, int]) -> dict[str, int]:
-    """The namespaces that the spec names by path, by kind; the caller closes them. Raises StartFailed."""
+def open_named(linux: oci.Linux, joined: Mapping[str, int]) -> dict[str, int]:
+    """The namespaces that the spec names by path, by kind; the caller closes them. Raises StartFailed for a path that
+    is not there, or leads to anything but a namespace of that kind.
+    """
     opened: dict[str, int] = {}
-    for namespace in linux.namespaces:
-        if namespace.path and namespace.type not in joined:
-            try:
-                opened[namespace.type] = os.open(namespace.path, os.O_RDONLY | os.O_CLOEXEC)
-            except OSError as error:
-                for fd in opened.values():
-                    os.close(fd)
-                raise StartFailed(
-                    f"cannot join the {namespace.type} namespace {namespace.path}: {error.strerror}"
-                ) from error
+    try:
+        for namespace in linux.namespaces:
+            if namespace.path and namespace.type not in joined:
+                opened[namespace.type] = _open(namespace.type, namespace.path)
+    except BaseException:
+        for fd in opened.values():
+            os.close(fd)
+        raise
     return opened
+
+
+def _open(kind: str, path: str) -> int:
+    about = f"cannot join the {kind} namespace {path}"
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)  # a FIFO, a terminal
+    except OSError as error:
+        raise StartFailed(f"{about}: {error.strerror}") from error
+    if not _is_of(kind, fd):
+        os.close(fd)
+        raise StartFailed(f"{about}: that is no {kind} namespace")
+    return fd
+
+
+def _is_of(kind: str, fd: int) -> bool:
+    try:
+        return fcntl.ioctl(fd, _NS_GET_NSTYPE) == clone.NAMESPACES[kind][0]
+    except OSError:
+        return False
+
+
+def ours(joined: Mapping[str, int]) -> frozenset[str]:
+    """The kinds of `joined` that the calling process is in already: to join them is to share them with the host."""
+    return frozenset(
+        kind for kind, fd in joined.items()
+        if os.path.samestat(os.fstat(fd), os.stat(f"/proc/self/ns/{clone.NAMESPACES[kind][1]}"))
+    )

@@ -79,7 +79,7 @@ def make(
     join = ([join_cgroup] if join_cgroup is not None else []) + extras.behind_cgroup
     late = extras.join_late and "cgroup" not in kinds - set(joined)
     plan.inside += [] if late else join
-    plan.inside += _namespaces(spec, {} if extras.entered else joined, kinds - set(joined))
+    plan.inside += _namespaces(spec, {} if extras.entered else joined, kinds - set(joined), "uts" in kinds)
     if extras.become_root:
         plan.inside.append(credentials.BecomeNamespaceRoot())
         if "ipc" in kinds - set(joined):
@@ -106,8 +106,10 @@ def make(
     return plan
 
 
-def _namespaces(spec: oci.Spec, joined: Mapping[str, int], new: set[str]) -> list[Operation]:
-    """`new`: the kinds that are neither the host's nor joined."""
+def _namespaces(spec: oci.Spec, joined: Mapping[str, int], new: set[str], has_uts: bool) -> list[Operation]:
+    """`new`: the kinds that are neither the host's nor joined. `has_uts`: the UTS namespace is not the host's; a joined
+    one gets the spec's names, too, as under runc and crun.
+    """
     operations: list[Operation] = [
         JoinNamespace(kind, fd) for kind, fd in joined.items() if kind not in ("pid", "user")
     ]
@@ -118,7 +120,7 @@ def _namespaces(spec: oci.Spec, joined: Mapping[str, int], new: set[str]) -> lis
         operations.append(clocks.NewTimeNamespace(spec.linux.time_offsets))
     if "network" in new:
         operations += [NewNetworkNamespace(), LoopbackUp()]
-    if (spec.hostname or spec.domainname) and "uts" in new:
+    if (spec.hostname or spec.domainname) and has_uts:
         operations.append(SetHostname(spec.hostname, spec.domainname))
     return operations
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
 from sampan.errors import InvalidArgument
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from collections.abc import Set as AbstractSet
 
     from sampan.oci import runtime as oci
 
@@ -33,12 +32,13 @@ def to_path(key: str) -> str:
     return path
 
 
-def check(settings: Mapping[str, str], linux: oci.Linux) -> None:
-    """Raises InvalidArgument for a setting that is not of a namespace that the container has to itself."""
+def check(settings: Mapping[str, str], linux: oci.Linux, shared: AbstractSet[str] = frozenset()) -> None:
+    """Raises InvalidArgument for a setting that is not of a namespace that the container has to itself, or with another
+    container. `shared`: the kinds that are joined and yet the runtime's own (namespaces.ours).
+    """
     if not settings:
         return
-    paths = {namespace.type: namespace.path for namespace in linux.namespaces}
-    own = {kind for kind, path in paths.items() if not path or not _is_ours(kind, path)}
+    own = {namespace.type for namespace in linux.namespaces} - shared
     for key, value in settings.items():
         if "\n" in value or "\0" in value:
             raise InvalidArgument(f"sysctl {key!r}: the value has more than one line")
@@ -56,12 +56,3 @@ def _check(key: str, name: str, own: set[str]) -> None:
         raise InvalidArgument(f"sysctl {key!r} is not allowed as it conflicts with the OCI 'hostname' field")
     elif not (name == "kernel.domainname" and "uts" in own):
         raise InvalidArgument(f"sysctl {key!r} is not in a separate kernel namespace")
-
-
-def _is_ours(kind: str, path: str) -> bool:
-    """Whether a namespace to join is the runtime's own: "host" means where we are, not the initial one."""
-    files = {"network": "net", "mount": "mnt"}
-    try:
-        return os.path.samestat(os.stat(path), os.stat(f"/proc/self/ns/{files.get(kind, kind)}"))
-    except OSError as error:
-        raise InvalidArgument(f"invalid {kind} namespace path {path}: {error.strerror}") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from sampan.errors import InvalidArgument
-from sampan.lean.structs import DecodeError, decode
+from sampan.lean.structs import DecodeError
 from sampan.oci import runtime as oci
 from sampan.runtime.command import quantity
 from sampan.runtime.command.arguments import INT, Command, Flag
@@ -63,7 +63,7 @@ def _read(path: str) -> oci.Resources:
     fd = os.dup(0) if path == "-" else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     data = documents.read(fd, path)
     try:
-        return _unlimited_swap(decode(data, type=oci.Resources))
+        return _unlimited_swap(documents.decode(data, oci.Resources))
     except DecodeError as error:
         raise InvalidArgument(f"the resources: {error}") from error
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from sampan.errors import InvalidArgument, NotFound, Unsupported
-from sampan.lean.structs import DecodeError, decode
+from sampan.lean.structs import DecodeError
 from sampan.linux import clone
 from sampan.oci import runtime as oci
 from sampan.runtime.lifecycle import documents, hooks
@@ -72,7 +72,7 @@ def _forget_names(user: oci.User) -> None:
 def _decoded(data: bytes, kind: type[_T], what: str) -> _T:
     _check_strings(data, what)
     try:
-        return decode(data, kind)
+        return documents.decode(data, kind)
     except DecodeError as error:
         raise InvalidArgument(f"{what} is not what the OCI runtime spec asks for: {error}") from None
 
@@ -121,6 +121,8 @@ def check_process(process: oci.Process) -> None:
         raise InvalidArgument("args must not be empty: process.args names the program")
     if not process.cwd.startswith("/"):
         raise InvalidArgument(f"Cwd must be an absolute path, not {process.cwd!r}")
+    for entry in process.env:
+        _check_variable(entry)
     user = process.user
     for number in (user.uid, user.gid, *user.additional_gids):
         if not 0 <= number <= MAX_KERNEL_ID:
@@ -130,6 +132,14 @@ def check_process(process: oci.Process) -> None:
     size = process.console_size
     if size is not None and not (0 <= size.height <= 65535 and 0 <= size.width <= 65535):
         raise InvalidArgument("consoleSize is out of range: 0 to 65535")
+
+
+def _check_variable(entry: str) -> None:
+    name, equals, _ = entry.partition("=")
+    if not equals:
+        raise InvalidArgument(f"invalid environment variable: {entry!r} is not NAME=value")
+    if not name:
+        raise InvalidArgument(f"environment variable name can't be empty: {entry!r}")
 
 
 def _check_namespaces(spec: oci.Spec, linux: oci.Linux) -> None:
@@ -146,8 +156,8 @@ def _check_namespaces(spec: oci.Spec, linux: oci.Linux) -> None:
             raise InvalidArgument(f"namespace path {namespace.path!r} is not absolute")
     if (spec.hostname or spec.domainname) and "uts" not in kinds:
         raise InvalidArgument("unable to set hostname without a private UTS namespace")
-    if linux.time_offsets and "time" not in kinds:
-        raise InvalidArgument("timeOffsets need a time namespace")
+    if linux.time_offsets and not any(it.type == "time" and not it.path for it in linux.namespaces):
+        raise InvalidArgument("timeOffsets need a time namespace that is made: one to join has its own")
     for clock, offset in linux.time_offsets.items():
         if clock not in _CLOCKS or not set(offset) <= {"secs", "nanosecs"}:
             raise InvalidArgument(f"timeOffsets: {clock!r} is not a clock with secs and nanosecs: {', '.join(_CLOCKS)}")

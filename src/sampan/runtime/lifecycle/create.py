@@ -152,6 +152,7 @@ class _Creation:
         self.recorder = Recorder()
         self.warnings: list[str] = []
         self.joined: dict[str, int] = {}
+        self.shared: frozenset[str] = frozenset()
         self.staged = False
         self.born: birth.Born | None = None
         self.group: Group | None = None
@@ -179,6 +180,7 @@ class _Creation:
 
     def _made(self, listening: _socket.socket) -> Created:
         self.joined = namespaces.open_named(self.linux, {})
+        self.shared = namespaces.ours(self.joined)
         self.staged = birth.needs_stage(namespaces.clone_flags(self.linux, self.joined), self.joined)
         if self.devices:
             from sampan.runtime import netdevices  # allowed: the runtime, not the container; rare, and brings netlink
@@ -281,7 +283,7 @@ class _Creation:
         ready = stage.Ready(
             _with(self.spec, options.env), self.entry.id, self.record.bundle, self.record.host, self.joined,
             self.staged, listening,
-            options.stdio, prepared, self.filter, options.preserve_fds, options.pivot, options.new_keyring,
+            options.stdio, prepared, self.filter, options.preserve_fds, options.pivot, options.new_keyring, self.shared,
         )
         stage.begin(sync, ready)
 

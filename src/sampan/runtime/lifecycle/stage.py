@@ -32,7 +32,8 @@ class Ready:
     """What the runtime has made for the stage. Descriptors stay the runtime's; the stage has its own copies of them.
 
     `joined`: kind → descriptor of a namespace to enter; `staged`: they were entered before. `listening`: the bound
-    socket to wait on for `start`. `prepared`: sources of mounts (mount_sources.py).
+    socket to wait on for `start`. `prepared`: sources of mounts (mount_sources.py). `shared`: the kinds of `joined`
+    that are the runtime's own.
     """
 
     spec: oci.Spec
@@ -48,6 +49,7 @@ class Ready:
     preserve_fds: int = 0
     pivot: bool = True
     new_keyring: bool = True
+    shared: frozenset[str] = frozenset()
 
 
 def begin(sync: socket.socket, ready: Ready) -> None:
@@ -59,7 +61,7 @@ def begin(sync: socket.socket, ready: Ready) -> None:
     recorder = Recorder()
     spec = ready.spec
     assert spec.process is not None and spec.linux is not None and spec.root is not None
-    warnings = attributes.check(spec)
+    warnings = attributes.check(spec, ready.shared)
     source = ready.prepared.get(mount_sources.ROOT, -1) if ready.prepared else -1
     root = operation(Directory(spec.root.path), spec.root.path, source)
     extras = _extras(sync, ready)
