@@ -17,9 +17,11 @@ exit_group to say that it failed. Loading it here takes no_new_privs; without th
 the init stage does before it drops it, and then the profile must allow execveat and fcntl too.
 
 What the second execve changes: capabilities that are permitted but not ambient are gone for a user who is not root, as
-after any execve; only a program with file capabilities under no_new_privs can tell the difference. Until then the
-process can be traced by who may trace others in the container, if it is root with CAP_DAC_OVERRIDE: the file is not
-readable, so for others it stays non-dumpable. It holds nothing but stdio and `sync`.
+after any execve; only a program with file capabilities under no_new_privs can tell the difference.
+
+Until then it holds `sync`, on which it could speak for the runtime's own process: nobody inside may get hold of that by
+tracing it (ptrace(2), pidfd_getfd(2)). The file is not readable: who executes it without CAP_DAC_OVERRIDE and
+CAP_DAC_READ_SEARCH in effect is not dumpable (would_dump() in the kernel).
 
 The code is position dependent and makes system calls only; one list of instructions for each architecture below.
 """

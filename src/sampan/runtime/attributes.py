@@ -24,6 +24,7 @@ from sampan.runtime.scheduling import SetCpuAffinity, SetIOPriority, SetMemoryPo
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from collections.abc import Set as AbstractSet
 
     from sampan.linux import capability
@@ -117,12 +118,14 @@ def affinity_operations(process: oci.Process, when: str) -> list[Operation]:
 def process_operations(
     process: oci.Process, identity: Identity, sets: capability.Sets | None, last_cap: int, *,
     linux: oci.Linux | None = None, filter: Filter | None = None, sync: int = -1, user_namespace: int = -1,
+    before_filter: Sequence[Operation] = (),
 ) -> list[Operation]:
     """From the init stage's root to the program's credentials: behind it only startContainer hooks run, and execve.
 
     `linux`: the container's, for what exec has as well: personality, memory policy. `filter`: the compiled seccomp
     policy; one that notifies is handed over through `sync`, a SEQPACKET socket's number: see seccomp_agent.py.
-    `user_namespace`: the one to enter now, by descriptor, where it was not entered before.
+    `user_namespace`: the one to enter now, by descriptor, where it was not entered before. `before_filter`: as the
+    user, with no_new_privs, before a filter that may forbid it.
 
     Limits and scheduling need the capabilities that are lost on the way; labels need a /proc of ours.
     """
@@ -147,5 +150,5 @@ def process_operations(
     policy = linux.seccomp if linux is not None else None
     filters = [seccomp.load(filter, policy, sync)] if filter is not None else []
     if process.no_new_privileges:
-        return [*operations, become, NoNewPrivileges(), *filters]
+        return [*operations, become, NoNewPrivileges(), *before_filter, *filters]
     return [*operations, *filters, become]  # without no_new_privs only CAP_SYS_ADMIN may load a filter

@@ -3,7 +3,7 @@
     shim            joining process                    program
       │ fork ────────────▶│ cgroup, namespaces by the init's pidfd, terminal
       │                   │ clone3(PARENT) ───────────────▶│ born in the container's pid namespace
-      │◀─ {"born"} pidfd ─┤ ends                           │ user, capabilities, seccomp, execve
+      │◀─ {"born"} ───────┤ ends                           │ user, capabilities, seccomp, execve
       │◀─ end of file, or {"error"} ───────────────────────┤
 
 What joins is not in the container's pid namespace, so nobody inside sees it; what goes on is born there with nothing of
@@ -93,9 +93,9 @@ class BeBornInside:
         process.close_all_but(
             [self.sync.fileno(), stage.root, *self.setup.stdio, *terminal, self.setup.user_namespace, *preserved]
         )
-        pid, pidfd = clone.clone3(clone.PARENT)
+        pid, _ = clone.clone3(clone.PARENT)
         if pid != 0:
-            wire.send(self.sync, {"born": pid}, [pidfd])
+            wire.send(self.sync, {"born": pid})
             os._exit(0)
 
 
@@ -174,7 +174,7 @@ def _start(
         container.close(join_fds)
     joined = Joined()
     try:
-        _follow(sync, joined, spec, extras)
+        _follow(sync, joined, spec, extras, others | {joining})
     except BaseException:
         joined.end()
         raise
@@ -221,14 +221,29 @@ def _work(
     return work
 
 
-def _follow(sync: socket.socket, joined: Joined, spec: oci.Process, extras: Extras | None) -> None:
-    """Take in what both processes say, in any order, until the program runs or none is left. Raises their error."""
+def _follow(
+    sync: socket.socket, joined: Joined, spec: oci.Process, extras: Extras | None, others: set[int]
+) -> None:
+    """Take in what both processes say, in any order, until the program runs or none is left. Raises their error.
+
+    `others` are children of ours that were there before. Each thing is said once: whoever may trace inside can speak
+    for the one that was born there, and shall fill nobody's memory.
+    """
     ready, error = False, None
     listener: tuple[int, list[int]] | None = None
+    said: set[str] = set()
     while (received := wire.receive(sync)) is not None:
         message, fds = received
+        if fds and not ("seccomp" in message or ("ready" in message and spec.terminal and len(fds) == 1)):
+            container.close(fds)
+            raise Internal("the process that joins the container gives away descriptors")
+        if not said.isdisjoint(message):
+            container.close(fds)
+            raise Internal("the process that joins the container says a thing twice")
+        said.update(message)
         if "born" in message:
-            joined.pid, joined.pidfd = int(message["born"]), fds[0]
+            joined.pidfd = offspring.claim(int(message["born"]), others)
+            joined.pid = int(message["born"])
         elif "error" in message:
             error = from_message(message["error"])
         elif "trampoline" in message:

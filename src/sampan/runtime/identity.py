@@ -15,6 +15,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sampan.oci import runtime as oci
 
+_OVERRIDES = capability.to_mask(("CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH"))
+
 
 @dataclass(frozen=True)
 class SetRlimits:
@@ -109,6 +111,23 @@ def _setgroups_denied() -> bool:
         return procfs.read_own(proc, "setgroups").strip() == b"deny"
     finally:
         os.close(proc)
+
+
+@dataclass(frozen=True)
+class LayDownOverrides:
+    """Do without CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH until the next execve(2), which works out anew what is
+    effective, and whether the process is dumpable: not if it could not read its own file (trampoline.py). Then nobody
+    inside can trace what has a socket of the runtime's still, and speak in its name.
+    """
+
+    sets: capability.Sets
+
+    def describe(self) -> str:
+        return "lay down the right to read every file"
+
+    def apply(self, stage: Stage) -> None:
+        sets = self.sets
+        capability.set_sets(sets.effective & ~_OVERRIDES, sets.permitted, sets.inheritable)
 
 
 @dataclass(frozen=True)

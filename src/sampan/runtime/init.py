@@ -26,6 +26,7 @@ from sampan.lean.record import dataclass, field
 from sampan.linux import capability, paths, process, seccomp, signals, trampoline, userns
 from sampan.oci import runtime as oci
 from sampan.runtime import attributes, gate, offspring, pid1, users, working_directory
+from sampan.runtime.identity import LayDownOverrides
 from sampan.runtime.operation import Operation, Recorder, Report, Stage, perform
 
 TYPE_CHECKING = False
@@ -106,9 +107,12 @@ def _become(sync: socket.socket, stage: Stage, setup: ProcessSetup, report: Repo
     notifies = setup.seccomp is not None and setup.seccomp.flags & seccomp.FLAG_NEW_LISTENER
     # the trampoline loads the filter; but hooks run the image's programs, under the same filter as the container's
     aboard = setup.trampoline and spec.no_new_privileges and not notifies and not setup.start_hooks
+    filter = None if aboard else setup.seccomp
+    hide = [LayDownOverrides(setup.sets)] if setup.trampoline and setup.sets is not None else []
+    early = hide if spec.no_new_privileges and filter is not None else []  # its filter may forbid it later
     last = attributes.process_operations(
-        spec, identity, setup.sets, setup.last_cap, linux=setup.linux, filter=None if aboard else setup.seccomp,
-        sync=sync.fileno(), user_namespace=setup.user_namespace,
+        spec, identity, setup.sets, setup.last_cap, linux=setup.linux, filter=filter,
+        sync=sync.fileno(), user_namespace=setup.user_namespace, before_filter=early,
     )
     os.umask(0o022 if spec.user.umask is None else spec.user.umask)
     for target, fd in enumerate(stdio):  # while it waits it keeps nothing open that a caller reads to its end
@@ -130,7 +134,10 @@ def _become(sync: socket.socket, stage: Stage, setup: ProcessSetup, report: Repo
     if stage.warnings:
         wire.send(sync, {"warnings": stage.warnings})
     perform(setup.start_hooks, stage, Recorder())
-    _execute(sync, setup, environment, board)
+    program = _find(spec.args, environment.get("PATH", DEFAULT_PATH))
+    if not early:
+        perform(hide, stage, Recorder())
+    _execute(sync, setup, program, environment, board)
 
 
 def _trampoline(sync: socket.socket, filter: Filter | None) -> int:
@@ -186,9 +193,10 @@ def _environment(entries: list[str], home: str) -> dict[str, str]:
     return environment
 
 
-def _execute(sync: socket.socket, setup: ProcessSetup, environment: dict[str, str], board: int) -> NoReturn:
+def _execute(
+    sync: socket.socket, setup: ProcessSetup, program: str, environment: dict[str, str], board: int
+) -> NoReturn:
     args = setup.process.args
-    program = _find(args, environment.get("PATH", DEFAULT_PATH))
     poll = select.poll()
     for number in (signals.SIGPIPE, signals.SIGXFSZ):  # Python ignores these two; a program expects their defaults
         signals.signal(number, signals.SIG_DFL)

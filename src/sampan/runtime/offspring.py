@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import select
 
-from sampan.errors import SampanError, StartFailed, to_message
+from sampan.errors import Internal, SampanError, StartFailed, to_message
 from sampan.jobs import channel as wire
 from sampan.lean import imports
-from sampan.linux import clone, signals
+from sampan.linux import clone, process, signals
 from sampan.runtime.operation import OperationFailed
 
 TYPE_CHECKING = False
@@ -52,6 +52,22 @@ def clone_child(
             os.close(v2_cgroup)
         theirs.close()
     return pid, pidfd, ours
+
+
+def claim(pid: int, others: set[int]) -> int:
+    """A pidfd of the child that a process of ours, itself one of `others`, bore for us (CLONE_PARENT).
+
+    The number comes over a socket that the new process holds, too, and it is in a container: whoever may trace there
+    can speak in its name. So only a child of ours that is none of `others` is believed to be it; nobody takes its exit
+    but we, so its number stays its own. The caller closes the pidfd. Raises Internal.
+    """
+    try:
+        ours = pid not in others and process.stat(pid).parent == os.getpid()
+        if ours:
+            return process.open_pidfd(pid)
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    raise Internal(f"process {pid} is said to have been born, but is no new child of this one")
 
 
 def guarded(sync: socket.socket, act: Callable[[], None]) -> NoReturn:

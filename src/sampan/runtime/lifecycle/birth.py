@@ -12,7 +12,7 @@ import os
 from sampan.errors import Internal, StartFailed, from_message
 from sampan.jobs import channel as wire
 from sampan.lean.record import dataclass
-from sampan.linux import clone
+from sampan.linux import clone, process
 from sampan.runtime import offspring
 
 TYPE_CHECKING = False
@@ -57,15 +57,17 @@ def staged(flags: int, joined: Mapping[str, int], child: Callable[[socket.socket
     def between(sync: socket.socket) -> None:
         offspring.guarded(sync, lambda: _join_and_clone(sync, flags, joined, child))
 
+    others = process.children()
     pid, pidfd, sync = offspring.clone_child(0, -1, None, between)
     try:
         received = wire.receive(sync)
         if received is None:
             raise Internal("the process that joins the container's namespaces ended without a word")
-        message, fds = received
+        message = received[0]
         if "error" in message:
             raise from_message(message["error"])
-        return Born(int(message["born"]), fds[0], sync)
+        born = int(message["born"])
+        return Born(born, offspring.claim(born, others | {pid}), sync)
     except BaseException:
         sync.close()
         raise
@@ -83,11 +85,11 @@ def _join_and_clone(
         os.setresgid(0, 0, 0)
         os.setresuid(0, 0, 0)
         _join(joined, later, False)
-    pid, pidfd = clone.clone3(flags | clone.PARENT)
+    pid, _ = clone.clone3(flags | clone.PARENT)
     if pid == 0:
         child(sync)
         os._exit(127)
-    wire.send(sync, {"born": pid}, [pidfd])
+    wire.send(sync, {"born": pid})
     os._exit(0)
 
 
