@@ -19,8 +19,10 @@ _PACKAGE = __name__.partition(".")[0]
 _HEADER = 16
 
 
-def run(launcher: str, program: str, others: Sequence[str]) -> None:
+def run(launcher: str, program: str, others: Sequence[str], umask: int = -1) -> None:
     """Run `program`'s `main`, and before that make its pack in the __pycache__ beside the launcher, if we may.
+
+    `umask` is the program's own, where the launcher has set one that keeps others from writing what is made until then.
 
     In the pack is what the program and `others` import as they are imported.
     """
@@ -31,6 +33,8 @@ def run(launcher: str, program: str, others: Sequence[str]) -> None:
             __import__(module)
         _write(f"{directory}/__pycache__/{name}.{os.path.basename(interpreter)}.pyc", _pack(program))
     __import__(program)
+    if umask >= 0:
+        os.umask(umask)
     sys.modules[program].main()
 
 
