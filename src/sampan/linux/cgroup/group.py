@@ -206,7 +206,7 @@ class Group:
         except (Unavailable, Unsupported, Conflict):
             freeze = False  # one that does not stop does not keep the others from getting their signal
         try:
-            processes.close(processes.signal_listed(self._reference(), number))
+            processes.signal_listed(self._reference(), number)
         finally:
             if freeze:
                 self._thaw_if_there()
@@ -237,7 +237,7 @@ class Group:
         except (Unavailable, Conflict):
             pass  # one that does not stop does not keep the others from being killed
         try:
-            processes.close(processes.signal_listed(directory, processes.SIGKILL))
+            processes.signal_listed(directory, processes.SIGKILL)
         finally:
             try:
                 freezer.thaw_v1(directory)

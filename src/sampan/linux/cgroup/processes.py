@@ -19,6 +19,9 @@ else:
     import _signal  # without the enums of `signal`, which cost 2 ms
 
 _ROUNDS = 1000
+_BATCH = 400
+_SPARE = 16
+"""Descriptors left for what else is to be opened meanwhile."""
 SIGKILL = 9
 
 
@@ -51,17 +54,30 @@ def _read_procs(fd: int, pids: list[int]) -> None:
     pids.extend(pid for pid in map(int, data.split()) if pid)
 
 
-def open_pidfds(pids: Iterable[int]) -> list[int]:
-    """A pidfd for each process that still exists. The caller closes them."""
-    fds = []
-    for pid in pids:
-        try:
-            fds.append(open_pidfd(pid))
-        except ProcessLookupError:
-            continue
-        except BaseException:
-            close(fds)
-            raise
+def _open_some(pids: list[int]) -> dict[int, int]:
+    """Pidfds of the last of these that still exist, by pid; takes them off the list. The caller closes them.
+
+    As many as there may be (RLIMIT_NOFILE), `_BATCH` at most: a container has more processes than we descriptors.
+    """
+    fds: dict[int, int] = {}
+    try:
+        while pids and len(fds) < _BATCH:
+            try:
+                fds[pids[-1]] = open_pidfd(pids[-1])
+            except ProcessLookupError:
+                pass
+            except OSError as error:
+                if error.errno != errno.EMFILE or len(fds) <= _SPARE:
+                    raise
+                for _ in range(_SPARE):
+                    pid, fd = fds.popitem()
+                    os.close(fd)
+                    pids.append(pid)
+                break
+            pids.pop()
+    except BaseException:
+        close(fds.values())
+        raise
     return fds
 
 
@@ -87,23 +103,26 @@ def wait(pidfds: Iterable[int], timeout: float) -> bool:
     return True
 
 
-def signal_listed(directory: str, number: int) -> list[int]:
-    """Signal every process the group lists now; returns their pidfds, the caller's to close.
+def signal_listed(directory: str, number: int, patience: float = 0.0) -> bool:
+    """Signal every process the group lists now. With `patience` wait for their end; False when it took more seconds.
 
     A process is only signalled through a pidfd that was opened while the group listed its pid, when the group lists
     it still: so no reused pid outside the group is hit.
     """
-    pidfds = {pid: fd for pid in listing(directory) for fd in open_pidfds([pid])}
-    reached = []
-    try:
-        still = set(listing(directory)) if pidfds else set()
-        for pid, fd in pidfds.items():
-            if pid in still:
+    deadline = time.monotonic() + patience
+    pids = listing(directory)
+    while pids:
+        pidfds = _open_some(pids)
+        try:
+            still = set(listing(directory)) if pidfds else set()
+            reached = [fd for pid, fd in pidfds.items() if pid in still]
+            for fd in reached:
                 _signal_one(fd, number)
-                reached.append(fd)
-    finally:
-        close(fd for fd in pidfds.values() if fd not in reached)
-    return reached
+            if patience and not wait(reached, deadline - time.monotonic()):
+                return False
+        finally:
+            close(pidfds.values())
+    return True
 
 
 def kill_and_wait(directory: str, timeout: float) -> None:
@@ -112,12 +131,9 @@ def kill_and_wait(directory: str, timeout: float) -> None:
     for _ in range(_ROUNDS):  # a fork bomb may be a step ahead; freezing first, where it can be done, ends that
         if not listing(directory):
             return
-        pidfds = signal_listed(directory, SIGKILL)
-        try:
-            if not wait(pidfds, deadline - time.monotonic()):
-                break
-        finally:
-            close(pidfds)
+        left = deadline - time.monotonic()
+        if left <= 0 or not signal_listed(directory, SIGKILL, left):
+            break
     raise Unavailable(f"processes in cgroup {directory} do not end: {listing(directory)[:10]}")
 
 
