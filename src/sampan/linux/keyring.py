@@ -18,12 +18,14 @@ _NR_KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219}.get(os.uname().mach
 
 
 def join_session(name: str) -> int:
-    """Leave the session keyring; join the one called `name`, made if we can find none. Returns its serial number.
+    """Leave the session keyring; join the one called `name`, made if we can find none; "": a new one. Returns its
+    serial number. Whoever lets others search a keyring of that name has it found: look at its owner (`describe`).
 
     Raises OSError: EPERM, ENOSYS where the host does not allow it (inside many containers), EDQUOT when root's quota
     of keys (/proc/sys/kernel/keys/root_maxkeys) is used up.
     """
-    serial = libc.syscall(_NR_KEYCTL, ctypes.c_int(_JOIN_SESSION_KEYRING), name.encode())
+    called = name.encode() if name else ctypes.c_void_p(0)
+    serial = libc.syscall(_NR_KEYCTL, ctypes.c_int(_JOIN_SESSION_KEYRING), called)
     return serial or session()  # 0: it is ours already
 
 
@@ -34,10 +36,15 @@ def session() -> int:
     )
 
 
-def grant(serial: int, permissions: int) -> None:
-    """Add permission bits to a key. Raises OSError."""
+def describe(serial: int) -> tuple[int, int]:
+    """(uid of the owner, permission bits) of a key. Raises OSError."""
     buffer = ctypes.create_string_buffer(512)
     size = libc.syscall(_NR_KEYCTL, ctypes.c_int(_DESCRIBE), ctypes.c_int(serial), buffer, ctypes.c_size_t(len(buffer)))
     # "keyring;UID;GID;PERMISSIONS in hexadecimal;NAME"; the name may hold anything and may be cut
-    known = int(buffer.raw[:size].split(b";")[3], 16)
-    libc.syscall(_NR_KEYCTL, ctypes.c_int(_SETPERM), ctypes.c_int(serial), ctypes.c_uint(known | permissions))
+    fields = buffer.raw[:size].split(b";")
+    return int(fields[1]), int(fields[3], 16)
+
+
+def set_permissions(serial: int, permissions: int) -> None:
+    """The permission bits of a key. Raises OSError."""
+    libc.syscall(_NR_KEYCTL, ctypes.c_int(_SETPERM), ctypes.c_int(serial), ctypes.c_uint(permissions))

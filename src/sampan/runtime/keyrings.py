@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 
 from sampan.lean.record import dataclass
 from sampan.linux import keyring
@@ -31,7 +32,13 @@ class JoinSessionKeyring:
     def apply(self, stage: Stage) -> None:
         try:
             serial = keyring.join_session(self.name())
-            keyring.grant(serial, keyring.USER_SEARCH | (keyring.OTHER_SEARCH if self.shared else 0))
+            owner, permissions = keyring.describe(serial)
+            if owner != os.getuid():  # any user of the host can make one of that name for us to find
+                keyring.join_session("")
+                stage.warnings.append(f"user {owner} has a keyring {self.name()}: the container got one without a name")
+                return
+            wanted = keyring.USER_SEARCH | (keyring.OTHER_SEARCH if self.shared else 0)
+            keyring.set_permissions(serial, permissions | wanted)
         except OSError as error:
             if error.errno not in (errno.EPERM, errno.ENOSYS, errno.EACCES):
                 error.filename = self.name()
