@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sampan.errors import InvalidArgument, NotFound, SampanError
-from sampan.runtime.command import layout
+from sampan.runtime.command import layout, log
 from sampan.runtime.command.arguments import BOOL, Command, Flag
 from sampan.runtime.lifecycle import view
 
@@ -50,7 +50,8 @@ def run(call: Call) -> int:
         call.write_json(found)
         return 0
     rows = [[column.upper() for column in _COLUMNS]]
-    call.write(layout.table(rows + [[str(shown.get(column, "")) for column in _COLUMNS] for shown in found]))
+    rows += [[log.printable(str(shown.get(column, ""))) for column in _COLUMNS] for shown in found]
+    call.write(layout.table(rows))
     return 0
 
 

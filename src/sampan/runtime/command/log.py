@@ -55,7 +55,8 @@ class Log:
             line = encode({"level": level, "msg": message, "time": now})
         elif os.isatty(self._fd):
             word, color = _WORDS[level]
-            line = f"\x1b[{color}m{word}\x1b[0m[{int(time.monotonic() - self._begin):04d}] {message}".encode()
+            since = int(time.monotonic() - self._begin)
+            line = f"\x1b[{color}m{word}\x1b[0m[{since:04d}] {printable(message)}".encode()
         else:
             line = f'time="{now}" level={level} msg={quoted(message)}'.encode()
         write(self._fd, line + b"\n")

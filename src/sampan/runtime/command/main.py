@@ -57,7 +57,7 @@ def run(arguments: list[str]) -> int:
     try:
         options = parse(GLOBALS, arguments, False)
     except UsageError as error:
-        log.write(1, f"Incorrect Usage. {error}\n\n{_program_help()}".encode())
+        log.write(1, f"Incorrect Usage. {log.printable(str(error))}\n\n{_program_help()}".encode())
         messages.fatal(str(error))
         return 1
     try:
@@ -106,7 +106,7 @@ def _run_command(module: CommandModule, options: Parsed, arguments: list[str], m
             return 0
         check_count(PROGRAM, command, len(parsed.arguments))
     except UsageError as error:
-        log.write(1, f"Incorrect Usage: {error}\n\n{usage.command(PROGRAM, command)}".encode())
+        log.write(1, f"Incorrect Usage: {log.printable(str(error))}\n\n{usage.command(PROGRAM, command)}".encode())
         messages.fatal(str(error))
         return 1
     try:
@@ -125,7 +125,8 @@ def _trace(messages: log.Log) -> None:
     if messages.debugging:
         import traceback  # allowed: only for --debug
 
-        messages.debug(traceback.format_exc())
+        for line in traceback.format_exc().splitlines():
+            messages.debug(line)
 
 
 def in_words(error: OSError) -> str:

@@ -49,7 +49,7 @@ def _ps(options: list[str]) -> str:
 
 def filtered(output: str, pids: set[int]) -> str:
     """The header and the lines of `pids`. Raises Unsupported when ps was not asked for the PID column."""
-    header, *lines = output.splitlines()
+    header, *lines = output.removesuffix("\n").split("\n")  # not splitlines: what else ends lines may stand in a name
     columns = header.split()
     if "PID" not in columns:
         raise Unsupported("couldn't find PID field in ps output")
