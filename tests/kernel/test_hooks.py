@@ -228,6 +228,36 @@ def test_a_failing_hook_undoes_the_create(boat: Dock, kind: str) -> None:
     assert not (boat.root / "ran").exists() and os.listdir(boat.states) == []
 
 
+@pytest.mark.parametrize("command", ["create", "run"])
+@pytest.mark.parametrize("fault", ["prestart", "createRuntime", "createContainer", "mount", "program"])
+def test_poststop_hooks_clean_up_behind_a_create_that_failed(boat: Dock, fault: str, command: str) -> None:
+    """runtime-spec, "Lifecycle": after a failing hook the lifecycle goes on at step 12, and 13 is poststop."""
+    wanted: dict[str, Any] = {"poststop": [
+        {"path": "/bin/false"}, {"path": SH, "args": ["sh", "-c", f"cat > {boat.directory}/state"]},
+    ]}
+    boat.config["process"]["args"] = ["/nowhere" if fault == "program" else "true"]
+    if fault == "mount":
+        boat.config["mounts"].append({"destination": "/m", "source": "/nowhere", "options": ["bind"]})
+    elif fault != "program":
+        wanted[fault] = [{"path": "/bin/false"}]
+    boat.config["hooks"] = wanted
+    boat.write()
+    done = boat.call(command, "--bundle", str(boat.directory), boat.name)
+    warning, error = done.stderr.splitlines()
+    assert done.returncode == 1 and "level=warning" in warning and "poststop hook #0 (/bin/false)" in warning
+    assert "level=error" in error and "poststop" not in error
+    state = json.loads((boat.directory / "state").read_text())
+    assert (state["status"], state["id"], "pid" in state) == ("stopped", boat.name, False)
+    assert os.listdir(boat.states) == []
+
+
+def test_poststop_hooks_of_what_never_was_do_not_run(boat: Dock) -> None:
+    boat.config["hooks"] = {"poststop": [{"path": SH, "args": ["sh", "-c", f"> {boat.directory}/state"]}]}
+    boat.config["process"]["args"] = []
+    assert boat.run().returncode == 1
+    assert not (boat.directory / "state").exists()
+
+
 def test_a_failing_start_container_hook_keeps_the_program_from_running(boat: Dock) -> None:
     boat.config["hooks"] = {"startContainer": [{"path": "/bin/false"}]}
     done = boat.run("touch", "/ran")

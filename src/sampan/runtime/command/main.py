@@ -115,6 +115,8 @@ def _run_command(module: CommandModule, options: Parsed, arguments: list[str], m
         return 130
     except (SampanError, OSError) as error:
         _trace(messages)
+        for note in getattr(error, "__notes__", ()):
+            messages.warning(note)
         words = in_words(error) if isinstance(error, OSError) else str(error)
         messages.fatal(_PREFIXES.get(command.name, "") + words)
         return _EXIT_CODES.get(command.name, 1)

@@ -15,8 +15,8 @@
        ╵ ends, or follows                              │ limits, user, capabilities, seccomp, startContainer hooks
        ◀─ {"exec"}, end of file; or {"error"} ──────── ┤ execve
 
-What fails undoes everything: process, cgroup, directory. A runtime that is killed takes the init stage with it (its
-socket ends); record and cgroup stay for `delete --force`.
+What fails undoes everything: process, cgroup, directory; poststop hooks run. A runtime that is killed takes the init
+stage with it (its socket ends); record and cgroup stay for `delete --force`.
 """
 
 from __future__ import annotations
@@ -114,7 +114,9 @@ class Created:
 
 
 def create(registry: Registry, options: CreateOptions) -> Created:
-    """Make the container of a bundle. Raises SampanError, OSError; nothing is left then."""
+    """Make the container of a bundle. Raises SampanError, OSError; nothing is left then. The error's notes, if it has
+    any, are warnings.
+    """
     spec = bundle.load(options.bundle)
     assert spec.process is not None
     check_console(spec.process, options.console_socket, options.keep_console)
@@ -170,8 +172,9 @@ class _Creation:
         try:
             unix_socket.bind_at(listening, self.entry.fd, START_SOCKET)
             return self._made(listening)
-        except BaseException:
-            self._undo()
+        except BaseException as error:
+            for warning in self._undo():
+                error.add_note(warning)
             raise
         finally:
             listening.close()
@@ -336,7 +339,10 @@ class _Creation:
             os.close(self.console)
             self.console = -1
 
-    def _undo(self) -> None:
+    def _undo(self) -> list[str]:
+        """Returns warnings of poststop hooks: they clean up behind the others (runtime.md, "Lifecycle", step 13), and
+        run, as under runc, whatever else has failed once there was a process.
+        """
         if self.console >= 0:
             os.close(self.console)
         if self.born is not None:
@@ -344,6 +350,11 @@ class _Creation:
         group = self.group
         if group is not None:
             group.remove()
+        wanted = self.spec.hooks
+        if self.born is None or wanted is None or not wanted.poststop:
+            return []
+        state = hooks.state(self.spec, self.record.id, self.record.bundle, status.STOPPED, 0)
+        return hooks.run_all(wanted.poststop, state, "poststop")
 
 
 def _raise_what_it_said(born: birth.Born) -> None:

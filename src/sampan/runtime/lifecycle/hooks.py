@@ -8,6 +8,9 @@
     poststart         the runtime               the runtime's namespaces                fails start (runtime-spec 1.2)
     poststop          the runtime               the runtime's namespaces                is a warning, the next one runs
 
+poststop hooks run behind every container that had a process: also where create failed, so that they can take back what
+the hooks before them did.
+
 A hook gets the state on stdin, its own arguments and its own environment: nothing of ours, nothing of the container's
 (CVE-2025-23266: LD_PRELOAD out of an image ran in a privileged hook). Its process inherits no descriptor but stdio.
 Everything here works in the init stage as well: nothing is imported, looked up or executed but the hook itself.
