@@ -146,3 +146,26 @@ def test_the_runtime_itself_in_a_user_namespace(boat: Dock) -> None:
             entry["options"].remove("gid=5")  # not mapped
     script = "stat -c %t:%T /dev/null /dev/zero; grep -c ' /dev/null ' /proc/self/mountinfo; cat /proc/self/uid_map"
     assert said(boat, "sh", "-c", script).split() == ["1:3", "1:5", "1", "0", "0", "1"]
+
+
+def test_the_root_among_the_read_only_paths(boat: Dock) -> None:
+    boat.config["linux"]["readonlyPaths"] = ["/proc/sys", "/.//"]
+    boat.config["process"]["cwd"] = "/work"
+    script = "pwd; touch /x 2>&1; touch /dev/shm/x && echo shm; (> /proc/sys/kernel/hostname) 2>/dev/null || echo sys"
+    assert said(boat, "sh", "-c", script) == "/work\ntouch: /x: Read-only file system\nshm\nsys\n"
+
+
+def test_recursive_options_have_the_last_word(boat: Dock) -> None:
+    """As with runc and crun, which set them behind all others."""
+    (boat.directory / "volume").mkdir()
+    add(boat, "/one", "volume", "rbind", "rro", "rw")
+    add(boat, "/two", "volume", "rbind", "noexec", "rexec")
+    script = "grep -E ' /(one|two) ' /proc/self/mountinfo"
+    one, two = said(boat, "sh", "-c", script).splitlines()
+    assert "ro" in one.split()[5].split(",") and "noexec" not in two.split()[5].split(",")
+
+
+@pytest.mark.parametrize("mode", [-1, 1 << 32])
+def test_a_mode_that_is_none(boat: Dock, mode: int) -> None:
+    boat.config["linux"]["devices"] = [{"path": "/dev/x", "type": "c", "major": 1, "minor": 3, "fileMode": mode}]
+    assert f"fileMode {mode} is out of range" in one_clear_line(boat.run("true").stderr)

@@ -32,6 +32,10 @@ def boat(tmp_path: Path) -> Iterator[Dock]:
     (["delete", "nope"], 1, "container does not exist"),
     (["delete", "--force", "nope"], 0, ""),
     (["bogus"], 3, "No help topic for 'bogus'"),
+    (["help", "bogus"], 3, "No help topic for 'bogus'"),
+    (["create", ".seccomp"], 1, "config.json not found"),
+    (["state", ".seccomp"], 1, "the runtime's own directory"),
+    (["delete", "--force", ".seccomp"], 1, "the runtime's own directory"),
     (["list", "--bogus"], 1, "flag provided but not defined: -bogus"),
     (["list", "--format", "xml"], 1, "invalid format option"),
     (["--log-format", "xml", "list"], 1, "invalid log-format: xml"),
@@ -65,6 +69,51 @@ def test_the_log_is_what_containerd_parses(boat: Dock) -> None:
     boat.call("--log", str(log), "--log-format=json", "start", "nope")
     first, second = [json.loads(line) for line in log.read_text().splitlines()]
     assert (first["level"], first["msg"]) == ("error", "container does not exist: nope") and second["time"][-1] == "Z"
+
+
+def test_a_usage_error_is_told_though_stdout_is_full(boat: Dock) -> None:
+    for wrong in (["state"], ["--bogus"]):
+        with open("/dev/full", "w") as full:
+            done = boat.call(*wrong, stdout=full)
+        assert done.returncode == 1 and done.stderr.count("level=error") == 1 and "space" not in done.stderr
+
+
+def test_a_home_that_no_environment_can_hold(boat: Dock) -> None:
+    (boat.root / "etc").mkdir(exist_ok=True)
+    (boat.root / "etc/passwd").write_bytes(b"root:x:0:0:root:/ro\0ot:/bin/sh\n")
+    boat.config["process"]["env"] = ["PATH=/bin"]
+    done = boat.run("sh", "-c", "echo $HOME")
+    assert done.stdout == "/\n", done.stderr
+
+
+def test_an_id_may_begin_with_a_dot(boat: Dock) -> None:
+    boat.create("sleep", "1000", name=".hidden")
+    assert boat.ok("list", "-q") == ".hidden\n"
+    boat.ok("delete", "--force", ".hidden")
+
+
+def test_the_cache_of_filters_is_no_container(boat: Dock) -> None:
+    boat.config["linux"]["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW"}
+    boat.run("true")
+    assert os.listdir(boat.states) == [".seccomp"] and boat.ok("list", "-q") == ""
+    done = boat.call("create", "--bundle", str(boat.directory), ".seccomp")
+    assert done.returncode == 1 and "the runtime's own directory" in done.stderr
+    assert os.listdir(boat.states / ".seccomp") != []
+
+
+@pytest.mark.parametrize("place", ["nowhere/pid", "directory"])
+def test_a_pid_file_that_cannot_be_leaves_nothing(boat: Dock, place: str) -> None:
+    (boat.directory / "directory").mkdir()
+    path = boat.directory / place
+    before = sorted(os.listdir(boat.directory))
+    done = boat.run("sleep", "1000", options=["--detach", "--pid-file", str(path)])
+    assert done.returncode == 1 and f"{path}: " in done.stderr
+    assert sorted(set(os.listdir(boat.directory)) - {"config.json", "states"}) == before
+    assert os.listdir(boat.states) == []
+    boat.launch("sleep", "1000")
+    done = boat.exec("true", options=["--pid-file", str(path)])
+    assert done.returncode == 255 and f"{path}: " in done.stderr
+    assert [name for name in os.listdir(boat.directory) if name.startswith(".")] == []
 
 
 def test_closed_stdio_does_no_harm(boat: Dock) -> None:

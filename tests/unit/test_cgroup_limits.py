@@ -19,7 +19,9 @@ from sampan.linux.cgroup import (
     hierarchies,
     limits_v1,
     limits_v2,
+    requirements,
 )
+from sampan.oci import runtime as oci
 from sampan.oci.runtime import DeviceCgroup
 
 MOUNTS = {"memory": "/c/memory", "freezer": "/c/freezer", "cpuacct": "/c/cpu", "cpu": "/c/cpu"}
@@ -156,3 +158,16 @@ def test_the_device_program_says_what_the_policy_says(
 @pytest.mark.parametrize("weight", [1, 2, 39, 100, 101, 1000, 9999, 10000])
 def test_shares_shown_for_a_weight_would_give_that_weight(weight: int) -> None:
     assert abs(limits_v2.weight_of_shares(limits_v2.shares_of_weight(weight)) - weight) <= max(1, weight // 100)
+
+
+@pytest.mark.parametrize("wanted", [
+    oci.Resources(memory=oci.Memory(limit=1 << 64)), oci.Resources(memory=oci.Memory(swap=-(1 << 63) - 1)),
+    oci.Resources(memory=oci.Memory(reservation=1 << 70)),
+    oci.Resources(hugepage_limits=[
+        oci.HugepageLimit(page_size="2MB", limit=1 << 64), oci.HugepageLimit(page_size="1GB", limit=0),
+    ]),
+])
+def test_a_size_that_the_kernel_would_cut_short_is_refused(wanted: oci.Resources) -> None:
+    with pytest.raises(InvalidArgument, match="does not fit 64 bits"):
+        requirements.check_sizes(wanted)
+    requirements.check_sizes(oci.Resources(memory=oci.Memory(limit=(1 << 63) - 1, swap=-1)))

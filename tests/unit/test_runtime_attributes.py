@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sampan.errors import InvalidArgument, SampanError, StartFailed, Unsupported
 from sampan.lean import structs
-from sampan.linux import number_list, security
+from sampan.linux import capability, number_list, security
 from sampan.linux.seccomp import Filter
 from sampan.oci import runtime as oci
 from sampan.runtime import attributes, features, identity, namespaces, netdevices, options, sysctl, users
@@ -233,3 +233,21 @@ def test_features_are_the_codes_own() -> None:
     assert isinstance(linux, dict)
     assert linux["memoryPolicy"]["modes"][0] == "MPOL_BIND"
     assert set(linux["seccomp"]["supportedFlags"]) <= set(linux["seccomp"]["knownFlags"])
+
+
+@pytest.mark.parametrize(("wanted", "left", "told"), [
+    (oci.Capabilities(bounding=["CAP_KILL"], effective=["CAP_KILL"]), "", "CAP_KILL"),
+    (oci.Capabilities(inheritable=["CAP_KILL"]), "", "CAP_KILL"),
+    (oci.Capabilities(bounding=["CAP_KILL"], permitted=["CAP_KILL"], ambient=["CAP_KILL"]), "permitted", "CAP_KILL"),
+    (oci.Capabilities(
+        bounding=["CAP_KILL"], permitted=["CAP_KILL"], inheritable=["CAP_KILL"], ambient=["CAP_KILL", "CAP_CHOWN"],
+    ), "ambient inheritable permitted", "CAP_CHOWN"),
+    (oci.Capabilities(bounding=["CAP_KILL"], effective=["CAP_KILL"], permitted=["CAP_KILL"]), "effective permit", ""),
+])
+def test_sets_that_contradict_each_other_are_a_warning(wanted: oci.Capabilities, left: str, told: str) -> None:
+    """config.md: what cannot be granted is logged as a warning, and no reason to fail."""
+    sets, warnings = identity.final_sets(wanted, own_user_namespace=True)
+    kill = capability.to_mask(["CAP_KILL"])
+    for name in ("effective", "permitted", "inheritable", "ambient"):
+        assert getattr(sets, name) == (kill if name[:6] in left else 0), name
+    assert [told in warning for warning in warnings] == ([True] if told else [])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 
 import pytest
 from hypothesis import given
@@ -118,15 +119,23 @@ def test_no_such_signal(text: str) -> None:
 
 @pytest.mark.parametrize(("text", "seconds"), [
     ("5s", 5), ("1m30s", 90), ("500ms", 0.5), ("1.5h", 5400), ("0", 0), ("-1s", -1), ("20us", 2e-5), ("1µs", 1e-6),
+    ("+5s", 5), ("2562047h", 2562047 * 3600),
 ])
 def test_a_duration_as_go_has_it(text: str, seconds: float) -> None:
     assert events.seconds(text) == pytest.approx(seconds)
 
 
-@pytest.mark.parametrize("text", ["", "5", "s", "1x", "1.1.1s", "5s5", "1e9s", ".s"])
+@pytest.mark.parametrize("text", ["", "5", "s", "1x", "1.1.1s", "5s5", "1e9s", ".s", "-+5s", "+-5s", "2562048h"])
 def test_no_duration(text: str) -> None:
     with pytest.raises(UsageError, match="invalid value"):
         events.seconds(text)
+
+
+def test_the_longest_duration_is_one_that_can_be_waited_for() -> None:
+    with subprocess.Popen(["true"]) as child:
+        pidfd = os.pidfd_open(child.pid)
+        assert list(lifecycle_events._until_end("boat", {}, events.seconds("2562047h"), pidfd, None)) == []
+        os.close(pidfd)
 
 
 @pytest.mark.parametrize(("text", "size"), [

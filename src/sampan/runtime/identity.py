@@ -167,7 +167,8 @@ def last_cap() -> int:
 def final_sets(
     wanted: oci.Capabilities | None, own_user_namespace: bool = False
 ) -> tuple[capability.Sets, list[str]]:
-    """The sets for a spec, cut to what we ourselves have, and a warning for what is missing. None: no capabilities.
+    """The sets for a spec, cut to what we ourselves have and the kernel takes together (capabilities(7)), and warnings
+    for what is missing: config.md asks for them, and for no failure. None: no capabilities.
 
     `own_user_namespace`: the process will be in a user namespace made for the container, where it has everything.
     Unknown names are left out: `unknown_capabilities` warns of them.
@@ -187,11 +188,19 @@ def final_sets(
     missing = bounding & ~own_bounding | permitted & ~own_permitted
     if missing:
         warnings.append(f"not given, because the engine itself lacks it: {', '.join(capability.to_names(missing))}")
+    bounding &= own_bounding
     permitted &= own_permitted
-    inheritable &= own_bounding
-    return capability.Sets(
-        bounding & own_bounding, effective & permitted, inheritable, permitted, ambient & permitted & inheritable
-    ), warnings
+    sets = capability.Sets(
+        bounding, effective & permitted, inheritable & bounding, permitted, ambient & permitted & inheritable & bounding
+    )
+    contrary = effective & ~sets.effective | inheritable & ~sets.inheritable | ambient & ~sets.ambient
+    if contrary & ~missing:
+        names = ", ".join(capability.to_names(contrary & ~missing))
+        warnings.append(
+            f"not given in every set asked for, because the others forbid it: {names} (effective needs permitted, "
+            "inheritable bounding, ambient both)"
+        )
+    return sets, warnings
 
 
 def unknown_capabilities(wanted: oci.Capabilities | None) -> list[str]:

@@ -138,6 +138,8 @@ def _device(device: oci.Device, path: str, prepared: int) -> MakeDevice:
     if path == "/" or "\0" in path:
         raise InvalidArgument(f"device path {device.path!r} is not the path of a file")
     mode = 0o666 if device.file_mode is None else device.file_mode
+    if not 0 <= mode < 1 << 32:
+        raise InvalidArgument(f"device {device.path!r}: fileMode {mode} is out of range")
     major, minor = (device.major, device.minor) if device.type != "p" else (0, 0)
     if not (0 <= major < 1 << 12 and 0 <= minor < 1 << 20):
         raise InvalidArgument(f"device {device.path!r}: {major}:{minor} is not the number of a device")

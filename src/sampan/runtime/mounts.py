@@ -144,11 +144,12 @@ class BindMount:
                 os.close(fd)
 
     def _configure(self, fd: int) -> None:
+        """Recursive ones last, whatever the order among the options: as runc and crun have it, and `remount`."""
         options = self.options
-        if options.recursive_set or options.recursive_clear:
-            _set_attributes(fd, options.recursive_set, options.recursive_clear, True)
         if options.set or options.clear:
             _set_attributes(fd, options.set, options.clear, False)
+        if options.recursive_set or options.recursive_clear:
+            _set_attributes(fd, options.recursive_set, options.recursive_clear, True)
 
     def _target(self, root: int, directory: bool) -> int:
         if directory:

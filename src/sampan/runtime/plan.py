@@ -5,7 +5,7 @@ from __future__ import annotations
 from sampan.errors import InvalidArgument
 from sampan.lean.record import dataclass, field
 from sampan.oci import runtime as oci
-from sampan.runtime import clocks, credentials, mount_entries, namespaces, options, terminal
+from sampan.runtime import clocks, credentials, mount_entries, namespaces, options, target, terminal
 from sampan.runtime.cgroup_mount import MountCgroups
 from sampan.runtime.kernel import (
     JoinNamespace,
@@ -95,13 +95,14 @@ def make(
         plan.inside.append(plan.console)
     plan.inside += [SetSysctl(key, value) for key, value in linux.sysctl.items()]
     plan.inside += extras.before_pivot
-    plan.inside += [ReadonlyPath(path) for path in linux.readonly_paths]
+    readonly = [path for path in linux.readonly_paths if target.clean(path) != "/"]
+    plan.inside += [ReadonlyPath(path) for path in readonly]
     plan.inside += [MaskPath(path) for path in linux.masked_paths]
     if process.cwd.strip("/"):
         plan.inside.append(MakeWorkingDirectory(process.cwd))
     plan.inside += mount_entries.readonly_operations(spec.mounts)
-    if spec.root is not None and spec.root.readonly:
-        plan.inside.append(ReadonlyRoot())
+    if (spec.root is not None and spec.root.readonly) or len(readonly) < len(linux.readonly_paths):
+        plan.inside.append(ReadonlyRoot())  # of the root as a whole: it is a mount already, and is filled until here
     plan.inside.append(EnterRoot(propagation) if extras.pivot else EnterRootWithoutPivot(propagation))
     return plan
 

@@ -125,5 +125,5 @@ def _entries(root: int, path: str, fields: int) -> Iterator[list[str]]:
         return
     for line in text.decode("utf-8", "replace").split("\n"):
         entry = line.split(":")
-        if len(entry) >= fields and not line.startswith("#"):
+        if len(entry) >= fields and not line.startswith("#") and "\0" not in line:  # as no environment can hold it
             yield entry

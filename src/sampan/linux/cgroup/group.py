@@ -80,6 +80,7 @@ class Group:
         Returns warnings, in Docker's words, for what this host lacks. Raises InvalidArgument for what the kernel
         refuses, with the file and the value (a memory limit below what is in use, say).
         """
+        requirements.check_sizes(resources)
         if self.host.mode == "v2":
             self._enable_rare(resources)
             return limits_v2.apply(self._directories[UNIFIED], resources)

@@ -7,7 +7,7 @@ v2's lack of swappiness, of an OOM killer that can be switched off and of real-t
 
 from __future__ import annotations
 
-from sampan.errors import Unsupported
+from sampan.errors import InvalidArgument, Unsupported
 from sampan.linux.cgroup import controlfile
 from sampan.linux.cgroup.cgroupfs import UNIFIED
 from sampan.linux.cgroup.limits_v1 import check_page_size
@@ -20,6 +20,20 @@ if TYPE_CHECKING:
 
     Need = tuple[str, str, tuple[str, ...], tuple[str, ...]]
     """What was asked for, by the spec's name; the v1 controller; the files any of which will do: v1's, v2's."""
+
+
+def check_sizes(resources: Resources) -> None:
+    """Raises InvalidArgument for a size beyond 64 bits: of which the kernel takes what its memparse() leaves, say 0."""
+    sizes = [("hugepageLimits", limit.limit) for limit in resources.hugepage_limits]
+    if (memory := resources.memory) is not None:
+        sizes += [
+            ("memory.limit", memory.limit or 0), ("memory.reservation", memory.reservation or 0),
+            ("memory.swap", memory.swap or 0), ("memory.kernel", memory.kernel or 0),
+            ("memory.kernelTCP", memory.kernel_tcp or 0),
+        ]
+    for asked, size in sizes:
+        if not -(1 << 63) <= size < 1 << 64:
+            raise InvalidArgument(f"linux.resources.{asked} is out of range: {size} does not fit 64 bits")
 
 
 def check(paths: Mapping[str, str], v2: bool, resources: Resources) -> None:

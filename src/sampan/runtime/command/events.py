@@ -39,7 +39,7 @@ def run(call: Call) -> int:
 
 def seconds(text: str) -> float:
     """A duration as Go writes it: "1m30s". Raises UsageError."""
-    left = text.removeprefix("-").removeprefix("+")
+    left = text[1:] if text[:1] in ("-", "+") else text
     total = 0.0
     if not left or len(left) > 64:
         raise UsageError(f'invalid value "{text}" for flag -interval: parse error')
@@ -51,4 +51,6 @@ def seconds(text: str) -> float:
             raise UsageError(f'invalid value "{text}" for flag -interval: parse error')
         total += float(number) * _UNITS[unit]
         left = left[end:]
+    if total * 1e9 >= 2**63:  # Go counts nanoseconds
+        raise UsageError(f'invalid value "{text}" for flag -interval: parse error')
     return -total if text.startswith("-") else total

@@ -57,9 +57,7 @@ def run(arguments: list[str]) -> int:
     try:
         options = parse(GLOBALS, arguments, False)
     except UsageError as error:
-        log.write(1, f"Incorrect Usage. {log.printable(str(error))}\n\n{_program_help()}".encode())
-        messages.fatal(str(error))
-        return 1
+        return _misused(messages, error, "Incorrect Usage.", _program_help())
     try:
         messages = log.Log(options.text("log"), options.text("log-format"), options.flag("debug"))
         return _dispatch(options, messages)
@@ -73,12 +71,21 @@ def run(arguments: list[str]) -> int:
     return 1
 
 
+def _misused(messages: log.Log, error: UsageError, begin: str, text: str) -> int:
+    try:
+        log.write(1, f"{begin} {log.printable(str(error))}\n\n{text}".encode())
+    except OSError:
+        pass  # nobody reads it, or its disk is full: the error itself is told elsewhere
+    messages.fatal(str(error))
+    return 1
+
+
 def _dispatch(options: Parsed, messages: log.Log) -> int:
     name, *rest = options.arguments or [""]
     if options.flag("version"):
         log.write(1, usage.version().encode())
         return 0
-    if name in ("help", "h") and rest and rest[0] in MODULES:
+    if name in ("help", "h") and rest and not options.help:
         name, rest = rest[0], ["--help"]
     elif options.help or name in ("", "help", "h"):
         log.write(1, _program_help().encode())
@@ -106,9 +113,7 @@ def _run_command(module: CommandModule, options: Parsed, arguments: list[str], m
             return 0
         check_count(PROGRAM, command, len(parsed.arguments))
     except UsageError as error:
-        log.write(1, f"Incorrect Usage: {log.printable(str(error))}\n\n{usage.command(PROGRAM, command)}".encode())
-        messages.fatal(str(error))
-        return 1
+        return _misused(messages, error, "Incorrect Usage:", usage.command(PROGRAM, command))
     try:
         return module.run(Call(options, parsed, messages))
     except KeyboardInterrupt:

@@ -43,6 +43,7 @@ from sampan.runtime.lifecycle import (
     hooks,
     idmaps,
     notify,
+    pid_file,
     stage,
     status,
 )
@@ -212,7 +213,7 @@ class _Creation:
         self._hand_out_console()
         self.entry.write(self.record)
         if self.options.pid_file:
-            write_pid_file(self.options.pid_file, born.pid)
+            pid_file.write(self.options.pid_file, born.pid)
         return Created(
             self.entry, self.record, self.spec, born.pid, born.pidfd, born.sync, report, self.console,
             self.warnings + report.warnings,
@@ -383,15 +384,3 @@ def _now() -> str:
     """RFC 3339 with nanoseconds, UTC."""
     now = time.time_ns()
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now // 10**9)) + f".{now % 10**9:09d}Z"
-
-
-def write_pid_file(path: str, pid: int) -> None:
-    """Whole or not at all: whoever waits for the file must not read half a number."""
-    directory, name = os.path.split(path)
-    temporary = f"{directory or '.'}/.{name}.{os.getpid()}"
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-    try:
-        os.write(fd, str(pid).encode())
-    finally:
-        os.close(fd)
-    os.rename(temporary, path)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sampan.runtime.lifecycle.records import Entry, Record
 
 _NO_LIMIT_V1, _NO_LIMIT_V2 = 0x7FFFFFFFFFFFF000, 2**64 - 1  # what the kernel, and runc for v2, say for "none"
+_LONGEST = 2_000_000  # seconds: poll(2) counts milliseconds in an int
 _BLOCK = {
     "ioServiceBytesRecursive": "service_bytes", "ioServicedRecursive": "serviced", "ioQueueRecursive": "queued",
     "ioServiceTimeRecursive": "service_time", "ioWaitTimeRecursive": "wait_time", "ioMergedRecursive": "merged",
@@ -85,7 +86,7 @@ def _until_end(
         poll.register(watch.fd, select.POLLIN)
     due = time.monotonic() + interval
     while True:
-        ready = {fd for fd, _ in poll.poll(max(0.0, due - time.monotonic()) * 1000)}
+        ready = {fd for fd, _ in poll.poll(min(max(0.0, due - time.monotonic()), _LONGEST) * 1000)}
         if watch is not None and watch.fd in ready:
             new = watch.take()
             for _ in range(new or 0):

@@ -10,8 +10,8 @@ from sampan.linux import interpreter
 from sampan.linux.cgroup import Group
 from sampan.oci import runtime as oci
 from sampan.runtime import attributes, enter, init
-from sampan.runtime.lifecycle import console, filters, hooks, status
-from sampan.runtime.lifecycle.create import check_console, write_pid_file
+from sampan.runtime.lifecycle import console, filters, hooks, pid_file, status
+from sampan.runtime.lifecycle.create import check_console
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def execute(entry: Entry, options: ExecOptions) -> enter.Joined:
             os.close(joined.console)
             joined.console = -1
         if options.pid_file:
-            write_pid_file(options.pid_file, joined.pid)
+            pid_file.write(options.pid_file, joined.pid)
     except BaseException:
         joined.end()
         raise

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from sampan.runtime.lifecycle.records import FILTERS
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sampan.linux.seccomp import Filter
@@ -14,4 +16,4 @@ def compile(root: str, policy: oci.Seccomp | None) -> Filter | None:
         return None
     from sampan.linux import seccomp_cache  # allowed: only containers with a policy pay for it
 
-    return seccomp_cache.Cache(f"{root}/.seccomp").filter(policy)
+    return seccomp_cache.Cache(f"{root}/{FILTERS}").filter(policy)

@@ -5,6 +5,7 @@
         config.json     the spec as it was at create: later changes of the bundle mean nothing (runtime.md, "Lifecycle")
         start.sock      while created: the init stage listens on it (create.py)
         notify/         where the program says that it is ready (notify.py); seldom
+    ROOT/.seccomp/      compiled filters; no container's
 
 Making the directory is what claims the id. A record without a pid belongs to a create that is at work, or was killed.
 """
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from sampan.linux.cgroup import Group
 
 START_SOCKET = "start.sock"
+FILTERS = ".seccomp"
+"""Beside the containers' directories: the cache of compiled seccomp policies (filters.py)."""
+
 _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
 _MAX_FILE = 16 << 20
 
@@ -61,6 +65,8 @@ def check_id(container_id: str) -> str:
     """Raises InvalidArgument, in runc's words, for what is not a container id: ids become names of files."""
     if not container_id or container_id in (".", "..") or not _NAME_CHARACTERS.issuperset(container_id):
         raise InvalidArgument("invalid container ID format")
+    if container_id == FILTERS:
+        raise InvalidArgument(f"invalid container ID: {FILTERS} is the runtime's own directory")
     if len(container_id) > 255:
         raise InvalidArgument(f"invalid container ID format: longer than 255 characters: {container_id[:20]}…")
     return container_id
@@ -94,7 +100,7 @@ class Registry:
             names = os.listdir(self.root)
         except FileNotFoundError:
             return []
-        return sorted(name for name in names if not name.startswith(".") and self._is_entry(name))
+        return sorted(name for name in names if name != FILTERS and self._is_entry(name))
 
     def _is_entry(self, name: str) -> bool:
         return os.path.isdir(f"{self.root}/{name}")  # allowed: the directory is ours
