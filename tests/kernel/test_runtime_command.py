@@ -62,68 +62,6 @@ def test_help_costs_nothing_and_names_everything(boat: Dock) -> None:
     assert "--pid-file value" in boat.ok("create", "-h") == boat.ok("help", "create")
 
 
-def test_the_log_is_what_containerd_parses(boat: Dock) -> None:
-    log = boat.directory / "log.json"
-    done = boat.call("--log", str(log), "--log-format=json", "state", "nope")
-    assert done.returncode == 1 and done.stderr == "container does not exist: nope\n"
-    boat.call("--log", str(log), "--log-format=json", "start", "nope")
-    first, second = [json.loads(line) for line in log.read_text().splitlines()]
-    assert (first["level"], first["msg"]) == ("error", "container does not exist: nope") and second["time"][-1] == "Z"
-
-
-def test_a_usage_error_is_told_though_stdout_is_full(boat: Dock) -> None:
-    for wrong in (["state"], ["--bogus"]):
-        with open("/dev/full", "w") as full:
-            done = boat.call(*wrong, stdout=full)
-        assert done.returncode == 1 and done.stderr.count("level=error") == 1 and "space" not in done.stderr
-
-
-def test_a_home_that_no_environment_can_hold(boat: Dock) -> None:
-    (boat.root / "etc").mkdir(exist_ok=True)
-    (boat.root / "etc/passwd").write_bytes(b"root:x:0:0:root:/ro\0ot:/bin/sh\n")
-    boat.config["process"]["env"] = ["PATH=/bin"]
-    done = boat.run("sh", "-c", "echo $HOME")
-    assert done.stdout == "/\n", done.stderr
-
-
-def test_an_id_may_begin_with_a_dot(boat: Dock) -> None:
-    boat.create("sleep", "1000", name=".hidden")
-    assert boat.ok("list", "-q") == ".hidden\n"
-    boat.ok("delete", "--force", ".hidden")
-
-
-def test_the_cache_of_filters_is_no_container(boat: Dock) -> None:
-    boat.config["linux"]["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW"}
-    boat.run("true")
-    assert os.listdir(boat.states) == [".seccomp"] and boat.ok("list", "-q") == ""
-    done = boat.call("create", "--bundle", str(boat.directory), ".seccomp")
-    assert done.returncode == 1 and "the runtime's own directory" in done.stderr
-    assert os.listdir(boat.states / ".seccomp") != []
-
-
-@pytest.mark.parametrize("place", ["nowhere/pid", "directory"])
-def test_a_pid_file_that_cannot_be_leaves_nothing(boat: Dock, place: str) -> None:
-    (boat.directory / "directory").mkdir()
-    path = boat.directory / place
-    before = sorted(os.listdir(boat.directory))
-    done = boat.run("sleep", "1000", options=["--detach", "--pid-file", str(path)])
-    assert done.returncode == 1 and f"{path}: " in done.stderr
-    assert sorted(set(os.listdir(boat.directory)) - {"config.json", "states"}) == before
-    assert os.listdir(boat.states) == []
-    boat.launch("sleep", "1000")
-    done = boat.exec("true", options=["--pid-file", str(path)])
-    assert done.returncode == 255 and f"{path}: " in done.stderr
-    assert [name for name in os.listdir(boat.directory) if name.startswith(".")] == []
-
-
-def test_closed_stdio_does_no_harm(boat: Dock) -> None:
-    done = subprocess.run(
-        ["sh", "-c", f'exec "$@" <&- >&- 2> {boat.directory}/err', "sh", *boat.command("list")], check=False,
-        env=dict(os.environ),
-    )
-    assert done.returncode == 0 and (boat.directory / "err").read_text() == ""
-
-
 def test_the_exit_code_of_run_is_the_programs(boat: Dock) -> None:
     assert boat.run("sh", "-c", "exit 7").returncode == 7
     assert boat.run("sh", "-c", "kill -9 $$; sleep 9", options=["--no-pivot"]).returncode in (0, 137)

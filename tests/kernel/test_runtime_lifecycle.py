@@ -294,3 +294,41 @@ def test_a_stopped_container_ends_nobody_who_has_its_cgroups_path_now(boat: Dock
     boat.ok(*act, "old")
     assert boat.state("new")["status"] == "running"
     assert json.loads(boat.ok("ps", "--format", "json", "new")) == [boat.pid("new")]
+
+
+def test_a_home_that_no_environment_can_hold(boat: Dock) -> None:
+    (boat.root / "etc").mkdir(exist_ok=True)
+    (boat.root / "etc/passwd").write_bytes(b"root:x:0:0:root:/ro\0ot:/bin/sh\n")
+    boat.config["process"]["env"] = ["PATH=/bin"]
+    done = boat.run("sh", "-c", "echo $HOME")
+    assert done.stdout == "/\n", done.stderr
+
+
+def test_an_id_may_begin_with_a_dot(boat: Dock) -> None:
+    boat.create("sleep", "1000", name=".hidden")
+    assert boat.ok("list", "-q") == ".hidden\n"
+    boat.ok("delete", "--force", ".hidden")
+
+
+def test_the_cache_of_filters_is_no_container(boat: Dock) -> None:
+    boat.config["linux"]["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW"}
+    boat.run("true")
+    assert os.listdir(boat.states) == [".seccomp"] and boat.ok("list", "-q") == ""
+    done = boat.call("create", "--bundle", str(boat.directory), ".seccomp")
+    assert done.returncode == 1 and "the runtime's own directory" in done.stderr
+    assert os.listdir(boat.states / ".seccomp") != []
+
+
+@pytest.mark.parametrize("place", ["nowhere/pid", "directory"])
+def test_a_pid_file_that_cannot_be_leaves_nothing(boat: Dock, place: str) -> None:
+    (boat.directory / "directory").mkdir()
+    path = boat.directory / place
+    before = sorted(os.listdir(boat.directory))
+    done = boat.run("sleep", "1000", options=["--detach", "--pid-file", str(path)])
+    assert done.returncode == 1 and f"{path}: " in done.stderr
+    assert sorted(set(os.listdir(boat.directory)) - {"config.json", "states"}) == before
+    assert os.listdir(boat.states) == []
+    boat.launch("sleep", "1000")
+    done = boat.exec("true", options=["--pid-file", str(path)])
+    assert done.returncode == 255 and f"{path}: " in done.stderr
+    assert [name for name in os.listdir(boat.directory) if name.startswith(".")] == []

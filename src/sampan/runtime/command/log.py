@@ -6,11 +6,13 @@ JSON: `{"level":"error","msg":"…","time":"…"}`, one object a line.
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 
 from sampan.errors import InvalidArgument
 from sampan.lean.structs import encode
+from sampan.linux import signals
 
 _WORDS = {"debug": ("DEBU", 37), "info": ("INFO", 36), "warning": ("WARN", 33), "error": ("ERRO", 31)}
 _LONGEST = 4096
@@ -81,11 +83,18 @@ def _escaped(c: str) -> str:
 
 
 def write(fd: int, data: bytes) -> None:
-    """All of it. A reader of stderr or the log that has gone is no reason to fail in another way."""
+    """All of it. That stderr or the log cannot be written, its reader gone or its disk full, is no reason to fail in
+    another way. A reader of stdout that has gone ends us without a word, as it ends other programs (Python ignores
+    SIGPIPE); else its errors are raised, with its name.
+    """
     view = memoryview(data)
     try:
         while view:
             view = view[os.write(fd, view) :]
-    except BrokenPipeError:
-        if fd == 1:
-            raise
+    except OSError as error:
+        if fd != 1:
+            return
+        if error.errno == errno.EPIPE:
+            signals.signal(signals.SIGPIPE, signals.SIG_DFL)
+            os.kill(os.getpid(), signals.SIGPIPE)
+        raise OSError(error.errno, error.strerror, "write /dev/stdout") from error
