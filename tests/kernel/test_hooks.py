@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.runtime_fixture import Dock, dock, ended
+from tests.runtime_fixture import PATIENCE, Dock, dock, ended
 
 from sampan.errors import InvalidArgument, StartFailed
 from sampan.oci import runtime as oci
@@ -248,6 +250,20 @@ def test_poststop_hooks_clean_up_behind_a_create_that_failed(boat: Dock, fault: 
     assert "level=error" in error and "poststop" not in error
     state = json.loads((boat.directory / "state").read_text())
     assert (state["status"], state["id"], "pid" in state) == ("stopped", boat.name, False)
+    assert os.listdir(boat.states) == []
+
+
+def test_a_hook_ends_with_a_create_that_is_interrupted(boat: Dock) -> None:
+    os.mkfifo(boat.directory / "pid")
+    text = f"echo $$ > {boat.directory}/pid; exec sleep 1000"
+    boat.config["hooks"] = {"createRuntime": [{"path": SH, "args": ["sh", "-c", text], "env": ["PATH=/bin:/usr/bin"]}]}
+    boat.write()
+    command = boat.command("create", "--bundle", str(boat.directory), boat.name)
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as runtime:
+        hook = int((boat.directory / "pid").read_text())
+        runtime.send_signal(signal.SIGINT)
+        assert runtime.wait(PATIENCE) == 130
+    ended(hook)
     assert os.listdir(boat.states) == []
 
 

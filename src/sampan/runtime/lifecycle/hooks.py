@@ -170,7 +170,12 @@ def _follow(hook: oci.Hook, pid: int, pidfd: int, pipes: _Pipes, about: str) -> 
     may keep the pipes open for ever.
     """
     said = {pipes.stdout: b"", pipes.stderr: b""}
-    in_time = _read_until_end(said, pidfd, hook.timeout)
+    try:
+        in_time = _read_until_end(said, pidfd, hook.timeout)
+    except BaseException:  # Ctrl-C, which a hook's own group does not hear of
+        _kill_group(pid)
+        os.waitpid(pid, 0)
+        raise
     if not in_time:
         _kill_group(pid)
     _, status = os.waitpid(pid, 0)
