@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -70,11 +71,19 @@ def test_affinity_is_not_the_runtimes(boat: Dock) -> None:
 
 
 def test_affinity_of_exec(boat: Dock) -> None:
+    """Of exec alone: the container's own program has all CPUs of its cgroup (config.md, "Linux Process")."""
     last = str(max(os.sched_getaffinity(0)))
     boat.config["process"]["execCPUAffinity"] = {"initial": "0", "final": last}
-    boat.launch("sleep", "1000")
+    pid = boat.launch("sleep", "1000")
+    assert os.sched_getaffinity(pid) == os.sched_getaffinity(0)
     done = boat.exec("grep", "Cpus_allowed_list", "/proc/self/status")
     assert done.stdout.split() == ["Cpus_allowed_list:", last]
+    process = boat.directory / "process.json"
+    for affinity, cpus in ({}, {int(last)}), ({"execCPUAffinity": {"final": "0"}}, {0}):
+        process.write_text(json.dumps({"args": ["sleep", "1000"], "cwd": "/", "env": ["PATH=/bin"], **affinity}))
+        boat.exec(options=["--detach", "--process", str(process), "--pid-file", str(boat.directory / "pid")],
+                  stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        assert os.sched_getaffinity(int((boat.directory / "pid").read_text())) == cpus
 
 
 def test_kernel_settings(boat: Dock) -> None:

@@ -9,9 +9,10 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tests.runtime_fixture import Dock, dock, ended
+from tests.runtime_fixture import Dock, dock, ended, one_clear_line
 
 
 @pytest.fixture
@@ -204,6 +205,24 @@ def test_the_hosts_namespaces_by_path_are_the_hosts(boat: Dock) -> None:
     boat.config["hostname"] = ""
     boat.config["linux"]["sysctl"] = {"kernel.domainname": "harbour"}
     assert "not in a separate kernel namespace" in boat.run("true").stderr
+
+
+RANGE = {"containerID": 0, "hostID": 200_000, "size": 10}
+
+
+@pytest.mark.parametrize(("mappings", "user", "words"), [
+    ([RANGE], {"uid": 50, "gid": 0}, "50:0 with 14 capabilities: is not mapped in the container's user namespace"),
+    ([RANGE], {"uid": 0, "gid": 50}, "0:50 with 14 capabilities: is not mapped in the container's user namespace"),
+    ([RANGE], {"uid": 0, "gid": 0, "additionalGids": [5, 77]}, "5, 77: not all of these groups are mapped"),
+    ([RANGE | {"containerID": 1}], {"uid": 1, "gid": 1}, "id 0: is not mapped"),
+    ([RANGE, RANGE | {"containerID": 5}], {"uid": 0, "gid": 0}, "uid_map: no such mapping: its ranges overlap"),
+])
+def test_what_is_not_mapped_is_told(boat: Dock, mappings: Any, user: dict[str, Any], words: str) -> None:
+    in_user_namespace(boat)
+    boat.config["linux"]["uidMappings"] = boat.config["linux"]["gidMappings"] = mappings
+    boat.config["process"]["user"] = user
+    done = boat.run("true")
+    assert done.returncode == 1 and words in one_clear_line(done.stderr)
 
 
 def test_the_hosts_network_is_joined_from_a_new_user_namespace(boat: Dock) -> None:

@@ -202,11 +202,11 @@ def test_the_order_of_a_process() -> None:
 
 
 def test_the_affinity_of_exec() -> None:
-    wanted = oci.Process(exec_cpu_affinity=oci.ExecCPUAffinity(initial="0", final="1"))
+    wanted = oci.ExecCPUAffinity(initial="0", final="1")
     assert attributes.affinity_operations(wanted, "initial") == [SetCpuAffinity("0")]
     assert attributes.affinity_operations(wanted, "final") == [SetCpuAffinity("1")]
-    assert attributes.affinity_operations(oci.Process(), "initial") == []
-    assert attributes.affinity_operations(oci.Process(), "final") == [SetCpuAffinity("")]
+    assert attributes.affinity_operations(None, "initial") == []
+    assert attributes.affinity_operations(None, "final") == [SetCpuAffinity("")]
 
 
 @given(st.text(alphabet="0123456789,- ", max_size=20))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from sampan.linux import clone, signals
@@ -47,7 +48,13 @@ def of_spec(entries: Sequence[IDMapping]) -> list[Mapping]:
 
 def write_map(pid: int, name: str, entries: Sequence[Mapping]) -> None:
     """Map the ids of a new user namespace, once; `name` is "uid_map" or "gid_map". Raises OSError with the file."""
-    _write(f"/proc/{pid}/{name}", "".join(f"{inside} {outside} {size}\n" for inside, outside, size in entries))
+    try:
+        _write(f"/proc/{pid}/{name}", "".join(f"{inside} {outside} {size}\n" for inside, outside, size in entries))
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        reason = "no such mapping: its ranges overlap, or are more than 340 or 4 KiB of text"
+        raise OSError(error.errno, reason, name) from error
 
 
 def deny_setgroups(pid: int) -> None:

@@ -103,13 +103,12 @@ def first_operations(
     return operations
 
 
-def affinity_operations(process: oci.Process, when: str) -> list[Operation]:
+def affinity_operations(wanted: oci.ExecCPUAffinity | None, when: str) -> list[Operation]:
     """On which CPUs: `when` is "initial", before joining the cgroup, or "final", behind it.
 
-    execCPUAffinity is for exec; a container's first process gets "final" too: all CPUs of its cgroup, whatever the
-    runtime was confined to.
+    `wanted` is for exec alone (config.md, "Linux Process"): a container's first process, None, gets all CPUs of its
+    cgroup, whatever the runtime was confined to.
     """
-    wanted = process.exec_cpu_affinity
     if when == "initial":
         return [SetCpuAffinity(wanted.initial)] if wanted is not None and wanted.initial else []
     return [SetCpuAffinity(wanted.final if wanted is not None else "")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from sampan.lean.record import dataclass
@@ -19,5 +20,16 @@ class BecomeNamespaceRoot:
         return "become root of the user namespace"
 
     def apply(self, stage: Stage) -> None:
+        become_root()
+
+
+def become_root() -> None:
+    """Raises OSError, with a reason where that namespace has no root."""
+    try:
         os.setresgid(0, 0, 0)
         os.setresuid(0, 0, 0)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        reason = "is not mapped: a container with a user namespace needs a root of its own"
+        raise OSError(error.errno, reason, "id 0") from error

@@ -103,6 +103,12 @@ class BecomeUser:
                 raise OSError(
                     error.errno, "cannot set any additional groups in a rootless container", "setgroups"
                 ) from error
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            groups = ", ".join(map(str, self.identity.groups))
+            reason = "not all of these groups are mapped in the container's user namespace"
+            raise OSError(error.errno, reason, groups) from error
 
 
 def _setgroups_denied() -> bool:

@@ -99,7 +99,7 @@ def _become(sync: socket.socket, stage: Stage, setup: ProcessSetup, report: Repo
     os.setsid()
     stdio = setup.stdio
     if console is not None:
-        os.fchown(console.peer, _host_uid(setup, identity.uid), -1)
+        _give(console.peer, _host_uid(setup, identity.uid))
         process.set_controlling_terminal(console.peer)
         stdio = (console.peer, console.peer, console.peer)
     else:
@@ -160,12 +160,19 @@ def _own_stdio(root: int, stdio: Stdio, uid: int) -> Stdio:
     for fd in stdio:
         status = os.fstat(fd)
         if uid != 0 and stat.S_ISFIFO(status.st_mode):
-            try:
-                os.fchown(fd, uid, -1)
-            except PermissionError:  # somebody's whom our user namespace does not know; it can be used, not opened
-                pass
+            _give(fd, uid)
         found.append(_own_null(root) if _is_null(status) else fd)
     return found[0], found[1], found[2]
+
+
+def _give(fd: int, uid: int) -> None:
+    try:
+        os.fchown(fd, uid, -1)
+    except PermissionError:  # somebody's whom our user namespace does not know; it can be used, not opened
+        pass
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a uid that is not mapped: BecomeUser has the words for it
+            raise
 
 
 def _own_null(root: int) -> int:

@@ -13,7 +13,7 @@ from sampan.errors import Internal, StartFailed, from_message
 from sampan.jobs import channel as wire
 from sampan.lean.record import dataclass
 from sampan.linux import clone, process
-from sampan.runtime import offspring
+from sampan.runtime import credentials, offspring
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,8 +82,7 @@ def _join_and_clone(
     later = _join(joined, {kind for kind in joined if kind != "user"}, "user" in joined)
     if "user" in joined:
         _enter("user", joined["user"])
-        os.setresgid(0, 0, 0)
-        os.setresuid(0, 0, 0)
+        credentials.become_root()
         _join(joined, later, False)
     pid, _ = clone.clone3(flags | clone.PARENT)
     if pid == 0:

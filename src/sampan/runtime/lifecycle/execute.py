@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @dataclass
 class ExecOptions:
     """What the command line says. `process` is complete: nothing is taken over from the container's own, which `spec`
-    has (`Entry.spec`; its `process` is not looked at and may be the same object).
+    has (`Entry.spec`), but on which CPUs an exec runs, where `process` says nothing of it. Both may be the same object.
 
     `cgroup`: controller, or "" for all others → path below the container's own group, where the process goes to.
     Others as in CreateOptions.
@@ -110,14 +110,15 @@ def _remember(entry: Entry) -> None:
 
 def _join(entry: Entry, record: Record, options: ExecOptions, pidfd: int) -> enter.Joined:
     spec, process = options.spec, options.process
-    assert spec.linux is not None
+    assert spec.linux is not None and spec.process is not None
+    affinity = process.exec_cpu_affinity or spec.process.exec_cpu_affinity
     extras = enter.Extras(
         spec.linux,
         first=[
             *attributes.first_operations(process, entry.id, options.new_keyring, _own_user(spec)),
-            *attributes.affinity_operations(process, "initial"),
+            *attributes.affinity_operations(affinity, "initial"),
         ],
-        behind_cgroup=attributes.affinity_operations(process, "final"),
+        behind_cgroup=attributes.affinity_operations(affinity, "final"),
         preserve_fds=options.preserve_fds, trampoline=not interpreter.is_readonly(),
         state=hooks.state(spec, entry.id, record.bundle, status.RUNNING, record.pid),
     )

@@ -87,7 +87,7 @@ def _extras(sync: socket.socket, ready: Ready) -> plan.Extras:
             *([AwaitGo(sync)] if mapped_first else []),
             *attributes.first_operations(spec.process, ready.id, ready.new_keyring, own_user),
         ],
-        behind_cgroup=attributes.affinity_operations(spec.process, "final"), join_late=not mapped_first,
+        behind_cgroup=attributes.affinity_operations(None, "final"), join_late=not mapped_first,
         entered=ready.staged, become_root=bool(namespaces.clone_flags(spec.linux, ready.joined) & clone.NEWUSER),
         pivot=ready.pivot, prepared=ready.prepared,
     )
