@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import select
+import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.runtime_fixture import PATIENCE, Dock, dock, ended
+from tests.runtime_fixture import PATIENCE, Dock, dock, ended, one_clear_line
+
+from sampan.runtime.lifecycle.records import Registry
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -45,3 +49,28 @@ def test_more_processes_than_the_runtime_may_have_descriptors(boat: Dock, ready:
     boat.ok("kill", "--all", boat.name, word)
     ended(pid)
     assert boat.state()["status"] == "stopped"
+
+
+def test_a_stopped_init_stage_stops_nobody_else(boat: Dock) -> None:
+    """Whoever shares its pid namespace may stop it. Each `state` leaves a connection that it does not take."""
+    boat.create("sleep", "1000")
+    pid = boat.pid()
+    os.kill(pid, signal.SIGSTOP)
+    for _ in range(20):  # more than it lets wait (listen(2))
+        assert boat.call("state", boat.name, timeout=10).returncode == 0
+    done = boat.call("start", boat.name, timeout=10)
+    assert done.returncode == 1 and "takes no calls" in one_clear_line(done.stderr)
+    os.kill(pid, signal.SIGCONT)
+    assert boat.state()["status"] == "created"
+    boat.ok("delete", "--force", boat.name, timeout=10)
+
+
+def test_a_start_that_waits_for_process_1_does_not_keep_delete_from_killing_it(boat: Dock) -> None:
+    boat.create("sleep", "1000")
+    pid = boat.pid()
+    with Registry(str(boat.states)).open(boat.name) as entry:
+        entry.lock()  # as a start does
+        delete = subprocess.Popen(boat.command("delete", "--force", boat.name), stderr=subprocess.PIPE)
+        ended(pid)
+    assert delete.communicate(timeout=PATIENCE)[1] == b"" and delete.returncode == 0
+    assert os.listdir(boat.states) == []

@@ -22,7 +22,7 @@ def delete(entry: Entry, force: bool = False) -> list[str]:
     Cgroup, then directory: what fails half-way can be deleted again. Raises Conflict for one that is not stopped.
     """
     if force:
-        _end_creator(entry)
+        _end_what_is_waited_for(entry)
     entry.lock()
     try:
         record: Record | None = entry.read()
@@ -59,15 +59,22 @@ def delete_created(created: Created) -> list[str]:
     return warnings
 
 
-def _end_creator(entry: Entry) -> None:
-    """A create that hangs (in a hook, say) holds the lock for ever: it is ended, and its init stage with it."""
+def _end_what_is_waited_for(entry: Entry) -> None:
+    """A create that hangs (in a hook, say) holds the lock for ever: it is ended, and its init stage with it. A start
+    waits for process 1, which somebody who shares its pid namespace may have stopped (SIGSTOP).
+    """
     if entry.lock(wait=False):
         return
     try:
         record = entry.read()
     except (NotFound, InvalidArgument):
         return
-    if record.pid or not record.creator:
+    if record.pid:
+        first = _kill_first(record)
+        if first >= 0:
+            os.close(first)
+        return
+    if not record.creator:
         return
     try:
         pidfd = process.open_pidfd(record.creator)
@@ -84,15 +91,7 @@ def _end_creator(entry: Entry) -> None:
 
 def _end(entry: Entry, record: Record) -> None:
     """Kill process 1 and wait for its end, then all others with the cgroup."""
-    try:
-        pidfd = status.open_pidfd(record)
-    except NotFound:
-        pidfd = -1
-    if pidfd >= 0:
-        try:
-            signals.pidfd_send_signal(pidfd, signals.SIGKILL)
-        except ProcessLookupError:
-            pass  # it has just ended
+    pidfd = _kill_first(record)
     group = entry.group(record)
     if group is not None:
         if group.frozen():
@@ -100,6 +99,19 @@ def _end(entry: Entry, record: Record) -> None:
         group.remove()
     if pidfd >= 0:
         offspring.kill(pidfd)
+
+
+def _kill_first(record: Record) -> int:
+    """Process 1's pidfd, the caller's to close; -1 when it has ended."""
+    try:
+        pidfd = status.open_pidfd(record)
+    except NotFound:
+        return -1
+    try:
+        signals.pidfd_send_signal(pidfd, signals.SIGKILL)
+    except ProcessLookupError:
+        pass  # it has just ended
+    return pidfd
 
 
 def _poststop(entry: Entry, record: Record) -> list[str]:

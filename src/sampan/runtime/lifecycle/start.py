@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from sampan.errors import Conflict, Internal, SampanError, from_message
+from sampan.errors import Conflict, Internal, SampanError, Unavailable, from_message
 from sampan.jobs import channel as wire
 from sampan.linux import signals
 from sampan.runtime import init
@@ -33,6 +33,8 @@ def start(entry: Entry) -> list[str]:
         sock = status.connect(entry)
     except (FileNotFoundError, ConnectionRefusedError):
         raise Conflict(_refusal(status.of(entry, record))) from None
+    except BlockingIOError:
+        raise Unavailable(f"the init stage of container {entry.id}, process {record.pid}, takes no calls") from None
     return _go(entry, record, entry.spec(), sock)
 
 

@@ -62,14 +62,22 @@ def waits_for_start(entry: Entry) -> bool:
         connect(entry).close()
     except (FileNotFoundError, ConnectionRefusedError):
         return False
+    except BlockingIOError:
+        pass  # it listens
     return True
 
 
 def connect(entry: Entry) -> socket.socket:
-    """A connection to the init stage that waits for `start`. Raises FileNotFoundError, ConnectionRefusedError."""
+    """A connection to the init stage that waits for `start`. Raises FileNotFoundError, ConnectionRefusedError.
+
+    BlockingIOError when it takes none: somebody who shares its pid namespace may have stopped it (SIGSTOP), and then we
+    would wait as long as that one likes.
+    """
     sock: Any = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
     try:
+        sock.setblocking(False)
         unix_socket.connect_at(sock, entry.fd, START_SOCKET)
+        sock.setblocking(True)
     except BaseException:
         sock.close()
         raise
