@@ -143,3 +143,20 @@ def test_an_id_is_not_a_path(boat: Dock, name: str) -> None:
     left = sorted(os.listdir(boat.directory))
     assert [entry for entry in left if entry != "states"] == before
     assert not boat.states.exists() or os.listdir(boat.states) == []
+
+
+# ---- memory ----
+
+
+def test_what_an_image_fills_a_tmpfs_with_counts_against_the_containers_limit(boat: Dock) -> None:
+    """tmpcopyup copies what the image holds, as much as that is: not at the cost of the engine's own cgroup."""
+    (boat.root / "data").mkdir()
+    (boat.root / "data" / "big").write_bytes(os.urandom(1 << 20) * 48)
+    boat.config["mounts"].append(
+        {"destination": "/data", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup", "size=128m"]}
+    )
+    boat.config["linux"]["namespaces"].remove({"type": "cgroup"})
+    boat.config["linux"]["resources"]["memory"] = {"limit": 32 << 20, "swap": 32 << 20}
+    done = boat.run("cat", "/data/big")
+    assert done.returncode == 1 and done.stdout == ""
+    assert "killed by the memory limit" in one_clear_line(done.stderr)

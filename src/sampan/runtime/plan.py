@@ -18,6 +18,7 @@ from sampan.runtime.kernel import (
     SetSysctl,
 )
 from sampan.runtime.masks import MaskPath, ReadonlyPath
+from sampan.runtime.mounts import MountFilesystem
 from sampan.runtime.operation import Operation
 from sampan.runtime.root import DetachPropagation, EnterRoot, EnterRootWithoutPivot, ReadonlyRoot
 from sampan.runtime.working_directory import MakeWorkingDirectory
@@ -127,9 +128,15 @@ def _namespaces(spec: oci.Spec, joined: Mapping[str, int], new: set[str], has_ut
 
 
 def _with_join(mounts: list[Operation], join: list[Operation]) -> list[Operation]:
-    """The mounts, with the joining of the cgroup in front of the first that shows cgroups."""
-    place = next((at for at, mount in enumerate(mounts) if isinstance(mount, MountCgroups)), len(mounts))
+    """The mounts, with the joining of the cgroup in front of the first that shows cgroups, or that fills memory with
+    what the image has: it counts against the container's limit.
+    """
+    place = next((at for at, mount in enumerate(mounts) if _needs_group(mount)), len(mounts))
     return mounts[:place] + join + mounts[place:]
+
+
+def _needs_group(mount: Operation) -> bool:
+    return isinstance(mount, MountCgroups) or (isinstance(mount, MountFilesystem) and mount.options.copy_up)
 
 
 def _propagation(linux: oci.Linux) -> int:
