@@ -160,3 +160,15 @@ def test_what_an_image_fills_a_tmpfs_with_counts_against_the_containers_limit(bo
     done = boat.run("cat", "/data/big")
     assert done.returncode == 1 and done.stdout == ""
     assert "killed by the memory limit" in one_clear_line(done.stderr)
+
+
+# ---- what the caller leaves behind ----
+
+
+def test_a_caller_that_ignores_its_children(boat: Dock) -> None:
+    """SIGCHLD ignored is inherited: then the kernel takes every exit code itself, and gives pids away that we hold."""
+    boat.program = ("env", "--ignore-signal=CHLD", *boat.program)
+    boat.config["hooks"] = {"prestart": [{"path": "/bin/true"}]}
+    assert boat.run("sh", "-c", "exit 7").returncode == 7
+    boat.launch("sleep", "1000")
+    assert boat.exec("sh", "-c", "exit 7").returncode == 7

@@ -10,6 +10,7 @@ import os
 import sys
 
 from sampan.errors import SampanError
+from sampan.linux import signals
 from sampan.runtime.command import log, usage
 from sampan.runtime.command.arguments import UsageError, check_count, parse
 from sampan.runtime.command.call import GLOBALS, PROGRAM, Call
@@ -38,6 +39,7 @@ def main() -> NoReturn:
     gc.disable()  # nor does it live long enough for a collection to be worth its time
     code = 1
     try:
+        signals.signal(signals.SIGCHLD, signals.SIG_DFL)  # ignored, as some callers have it, no child has an exit code
         _open_stdio()
         code = run(sys.argv[1:])
     finally:
