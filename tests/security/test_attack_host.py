@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import stat
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from tests.forked import in_child
+from tests.runtime_fixture import Dock, dock, one_clear_line
 
-from sampan.linux import keyring
+from sampan.linux import keyring, process
 from sampan.runtime.keyrings import JoinSessionKeyring
 from sampan.runtime.operation import Stage
 
@@ -74,3 +77,80 @@ def test_a_session_keyring_of_another_user_is_not_joined() -> None:
     if seen == []:
         pytest.skip("no user may make keyrings here")
     assert seen == [0, [f"user 1000 has a keyring _ses.{container}: the container got one without a name"]]
+
+
+def as_user(act: Callable[[], object]) -> None:
+    def acts() -> object:
+        os.setgroups([])
+        os.setresgid(1000, 1000, 1000)
+        os.setresuid(1000, 1000, 1000)
+        act()
+        return "done"
+
+    assert in_child(acts) == "done"
+
+
+@pytest.fixture
+def boat(tmp_path: Path) -> Iterator[Dock]:
+    """Its states lie where everybody may make files, as in /tmp."""
+    with dock(tmp_path) as made:
+        for parent in (tmp_path, *list(tmp_path.parents)[:2]):
+            parent.chmod(0o755)
+        made.states.mkdir()
+        made.states.chmod(0o1777)
+        yield made
+
+
+def test_a_container_that_another_user_wrote_down_is_none(boat: Dock, tmp_path: Path) -> None:
+    """Root would kill the process it names, and run its hooks."""
+    victim = subprocess.Popen(["sleep", "1000"], stdin=subprocess.DEVNULL)
+    boat.config["hooks"] = {"poststop": [{"path": "/usr/bin/touch", "args": ["touch", str(tmp_path / "touched")]}]}
+    record = {
+        "id": "fake", "bundle": "/", "rootfs": "/", "created": "", "pid": victim.pid,
+        "startTime": process.stat(victim.pid).start_time,
+    }
+
+    def write() -> None:
+        place = boat.states / "fake"
+        place.mkdir(mode=0o755)
+        (place / "state.json").write_text(json.dumps(record))
+        (place / "config.json").write_text(json.dumps(boat.config))
+
+    as_user(write)
+    try:
+        for command in (["kill", "fake", "KILL"], ["kill", "--all", "fake", "KILL"], ["delete", "--force", "fake"]):
+            done = boat.call(*command)
+            assert done.returncode == 1 and "belongs to user 1000" in one_clear_line(done.stderr)
+        assert boat.call("state", "fake").returncode == 1
+        assert json.loads(boat.ok("list", "--format", "json")) == []
+        assert victim.poll() is None and not (tmp_path / "touched").exists()
+    finally:
+        victim.kill()
+        victim.wait()
+        shutil.rmtree(boat.states / "fake")
+
+
+def test_filters_that_another_user_keeps_ready_are_not_loaded(boat: Dock, tmp_path: Path) -> None:
+    """Nor is a directory changed that he points to."""
+    boat.config["linux"]["seccomp"] = {
+        "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["getcwd"], "action": "SCMP_ACT_ERRNO"}]
+    }
+    (tmp_path / "victim").mkdir(mode=0o755)
+    for make in (lambda: (boat.states / ".seccomp").symlink_to(tmp_path / "victim"), (boat.states / ".seccomp").mkdir):
+        as_user(make)
+        done = boat.run("true")
+        assert done.returncode == 1 and "that we alone may write" in one_clear_line(done.stderr)
+        remove = os.unlink if (boat.states / ".seccomp").is_symlink() else os.rmdir
+        remove(boat.states / ".seccomp")
+    assert stat.S_IMODE((tmp_path / "victim").stat().st_mode) == 0o755 and os.listdir(tmp_path / "victim") == []
+
+
+def test_the_state_directory_is_nobody_elses_whatever_the_umask(tmp_path: Path) -> None:
+    """A directory above it that others may write is theirs to replace."""
+    with dock(tmp_path) as boat:
+        boat.write()
+        states = tmp_path / "a" / "b" / "c"
+        arguments = ["--root", str(states), "run", "--bundle", str(boat.directory), boat.name]
+        assert subprocess.run([*boat.program, *arguments], umask=0, check=False).returncode == 0
+        for path in (states, states.parent, states.parent.parent):
+            assert not path.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH), path

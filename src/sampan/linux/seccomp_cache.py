@@ -5,6 +5,7 @@ from __future__ import annotations
 import _blake2
 import errno
 import os
+import stat
 
 from sampan.lean import structs
 from sampan.linux import seccomp
@@ -26,11 +27,18 @@ class Cache:
     """
 
     def __init__(self, directory: str) -> None:
-        """Makes the directory. Raises OSError."""
+        """Makes the directory, in one that is there. Raises OSError: EPERM for one of somebody else, whose filters we
+        would load.
+        """
         self._directory = directory
         self._recent: dict[int, tuple[Seccomp, str]] = {}  # by identity: hashing a policy takes 60 µs
-        os.makedirs(directory, 0o700, exist_ok=True)
-        os.chmod(directory, 0o700)
+        try:
+            os.mkdir(directory, 0o700)
+        except FileExistsError:
+            pass
+        status = os.lstat(directory)
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
+            raise PermissionError(errno.EPERM, "is not a directory that we alone may write", directory)
 
     def filter(self, policy: Seccomp) -> seccomp.Filter:
         """The compiled policy, compiled now if it is new. Raises as Compiler.compile, or OSError."""

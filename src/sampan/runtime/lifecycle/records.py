@@ -15,7 +15,7 @@ from __future__ import annotations
 import fcntl
 import os
 
-from sampan.errors import Conflict, InvalidArgument, NotFound
+from sampan.errors import Conflict, Forbidden, InvalidArgument, NotFound
 from sampan.lean.structs import DecodeError, Struct, decode, encode
 from sampan.linux import cgroup, paths
 from sampan.linux.cgroup.host import Host
@@ -81,7 +81,7 @@ class Registry:
     def create(self, container_id: str) -> Entry:
         """Claim an id; the entry is locked. Raises Conflict when it is taken, OSError with the path."""
         check_id(container_id)
-        os.makedirs(self.root, 0o711, exist_ok=True)
+        _make_root(self.root, 0o711)
         path = f"{self.root}/{container_id}"
         try:
             os.mkdir(path, 0o700)
@@ -90,7 +90,7 @@ class Registry:
         return self._opened(container_id)
 
     def open(self, container_id: str) -> Entry:
-        """A container that was made. Raises NotFound."""
+        """A container that was made. Raises NotFound, Forbidden for one of another user."""
         check_id(container_id)
         return self._opened(container_id)
 
@@ -111,7 +111,25 @@ class Registry:
             fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError):
             raise NotFound(f"container does not exist: {container_id}") from None
+        owner = os.fstat(fd).st_uid
+        if owner != os.geteuid():  # its config.json has hooks, its state.json pids: we would run and kill for him
+            os.close(fd)
+            raise Forbidden(f"container {container_id} below {self.root} belongs to user {owner}")
         return Entry(self.root, container_id, fd)
+
+
+def _make_root(path: str, mode: int) -> None:
+    """The directory and those above it, not to be written by others, whatever the umask."""
+    try:
+        os.mkdir(path, mode)
+    except FileExistsError:
+        pass
+    except FileNotFoundError:
+        _make_root(os.path.dirname(path), 0o755)
+        try:
+            os.mkdir(path, mode)
+        except FileExistsError:
+            pass  # by another call, this moment
 
 
 class Entry:
