@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from tests.runtime_fixture import PATIENCE, Dock, dock, ended, one_clear_line
 
+from sampan.linux.inotify import Inotify
 from sampan.runtime.lifecycle.records import Registry
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -74,3 +75,23 @@ def test_a_start_that_waits_for_process_1_does_not_keep_delete_from_killing_it(b
         ended(pid)
     assert delete.communicate(timeout=PATIENCE)[1] == b"" and delete.returncode == 0
     assert os.listdir(boat.states) == []
+
+
+def test_cve_2025_52565_an_exec_opens_no_ptmx_that_is_none(boat: Dock) -> None:
+    """A container without a devpts has made its own; what it leads to would be opened by one who may open anything."""
+    boat.config["mounts"] = [entry for entry in boat.config["mounts"] if entry["destination"] != "/dev/pts"]
+    pid = boat.launch("sleep", "1000")
+    boat.ok("exec", boat.name, "sh", "-c", "mkdir -p /dev/pts; mkfifo /fifo; ln -s /fifo /dev/pts/ptmx")
+    fifo = os.open(f"/proc/{pid}/root/fifo", os.O_PATH)
+    opened = Inotify()
+    opened.watch(fifo, 0x20)  # IN_OPEN
+    master, peer = os.openpty()
+    try:
+        done = boat.exec("true", options=["--tty"], stdin=peer, stdout=peer, stderr=subprocess.PIPE)
+        assert done.returncode == 255 and "a mount of type devpts" in one_clear_line(done.stderr)
+        with pytest.raises(BlockingIOError):
+            os.read(opened.fd, 4096)
+    finally:
+        for fd in (master, peer, fifo):
+            os.close(fd)
+        opened.close()

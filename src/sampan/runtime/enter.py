@@ -18,14 +18,14 @@ import os
 from sampan.errors import Conflict, Internal, SampanError, from_message
 from sampan.jobs import channel as wire
 from sampan.lean.record import dataclass, field
-from sampan.linux import clone, paths, process, userns
+from sampan.linux import clone, process, userns
 from sampan.linux.cgroup.group import Group
 from sampan.oci import runtime as oci
 from sampan.runtime import container, identity, init, offspring
 from sampan.runtime.credentials import BecomeNamespaceRoot
 from sampan.runtime.kernel import JoinCgroup
 from sampan.runtime.operation import Operation, Stage
-from sampan.runtime.terminal import OpenConsole, open_pty
+from sampan.runtime.terminal import OpenConsole, find_devpts, open_pty
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class OpenTerminal:
         return "open a pseudoterminal"
 
     def apply(self, stage: Stage) -> None:
-        directory = paths.open_in_root(stage.root, "/dev/pts", os.O_RDONLY | os.O_DIRECTORY)
+        directory = find_devpts(stage.root)
         try:
             self.console.master, self.console.peer = open_pty(directory)
         finally:

@@ -35,7 +35,7 @@ class OpenConsole:
         return "open a pseudoterminal, bind it on /dev/console"
 
     def apply(self, stage: Stage) -> None:
-        devpts = stage.devpts if stage.devpts >= 0 else _find_devpts(stage.root)
+        devpts = stage.devpts if stage.devpts >= 0 else find_devpts(stage.root)
         self.master, self.peer = open_pty(devpts)
         number = struct.unpack("i", fcntl.ioctl(self.master, _TIOCGPTN, bytes(4)))[0]
         if self.height or self.width:
@@ -67,8 +67,11 @@ def _console(dev: int) -> int:
     return place
 
 
-def _find_devpts(root: int) -> int:
-    """The devpts of a /dev that was bound as a whole."""
+def find_devpts(root: int) -> int:
+    """A root's devpts by descriptor: of a /dev that was bound as a whole, or of a container that runs, which may have
+    put anything there, a ptmx that is a link or a device of its choice (CVE-2025-52565). The caller closes it. Raises
+    OSError.
+    """
     try:
         fd = paths.open_in_root(root, "/dev/pts", os.O_PATH | os.O_DIRECTORY)
     except (FileNotFoundError, NotADirectoryError):
