@@ -172,3 +172,22 @@ def test_a_caller_that_ignores_its_children(boat: Dock) -> None:
     assert boat.run("sh", "-c", "exit 7").returncode == 7
     boat.launch("sleep", "1000")
     assert boat.exec("sh", "-c", "exit 7").returncode == 7
+
+
+# ---- what is long ----
+
+
+def test_cve_2018_20699_a_list_of_cpus_that_repeats_itself_costs_no_time(boat: Dock) -> None:
+    """8192 numbers for six letters: as many as go into a config.json took minutes."""
+    boat.config["process"]["execCPUAffinity"] = {"initial": ",".join(["0-8191"] * 500_000)}
+    done = boat.run("true", timeout=10)
+    assert done.returncode == 1
+    assert "over and over" in one_clear_line(done.stderr)
+
+
+def test_a_warning_is_no_longer_than_an_error(boat: Dock) -> None:
+    """Whoever reads the log reads it by lines."""
+    boat.config["process"]["capabilities"]["bounding"] += [f"CAP_{'X' * 1000}_{number}" for number in range(1000)]
+    done = boat.run("true")
+    assert done.returncode == 0
+    assert len(done.stderr) < 5000 and "ignoring unknown" in one_clear_line(done.stderr)

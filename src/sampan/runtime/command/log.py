@@ -36,11 +36,9 @@ class Log:
 
     def fatal(self, message: str) -> None:
         """The reason why the command failed: to the log, and to stderr where the log is another file."""
-        if len(message) > _LONGEST:  # what it quotes may be as long as a config.json
-            message = f"{message[:_LONGEST]}…"
         self._say("error", message)
         if self._fd != 2:
-            write(2, f"{printable(message)}\n".encode(errors="replace"))
+            write(2, f"{printable(_shortened(message))}\n".encode(errors="replace"))
 
     def warning(self, message: str) -> None:
         self._say("warning", message)
@@ -51,7 +49,7 @@ class Log:
             self._say("debug", message)
 
     def _say(self, level: str, message: str) -> None:
-        message = message.encode(errors="replace").decode()  # names of files may hold any bytes, JSON may not
+        message = _shortened(message).encode(errors="replace").decode()  # file names hold any bytes, JSON may not
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         if self._json:
             line = encode({"level": level, "msg": message, "time": now})
@@ -62,6 +60,11 @@ class Log:
         else:
             line = f'time="{now}" level={level} msg={quoted(message)}'.encode()
         write(self._fd, line + b"\n")
+
+
+def _shortened(message: str) -> str:
+    """What it quotes may be as long as a config.json."""
+    return message if len(message) <= _LONGEST else f"{message[:_LONGEST]}…"
 
 
 def quoted(text: str) -> str:
