@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -233,6 +234,16 @@ def test_features_are_the_codes_own() -> None:
     assert isinstance(linux, dict)
     assert linux["memoryPolicy"]["modes"][0] == "MPOL_BIND"
     assert set(linux["seccomp"]["supportedFlags"]) <= set(linux["seccomp"]["knownFlags"])
+    assert linux["cgroup"]["rdma"]  # limits_v1.apply_rdma, on v2 as well
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_the_systemd_driver_is_a_feature_where_jeepney_is(there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not there:
+        monkeypatch.setitem(sys.modules, "jeepney", None)
+    linux = features.document()["linux"]
+    assert isinstance(linux, dict)
+    assert (linux["cgroup"]["systemd"], linux["cgroup"]["systemdUser"]) == (there, there)
 
 
 @pytest.mark.parametrize(("wanted", "left", "told"), [
