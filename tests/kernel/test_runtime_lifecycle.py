@@ -116,6 +116,16 @@ def test_exec_is_inside(boat: Dock) -> None:
     assert done.stdout.split() == [os.readlink(f"/proc/{pid}/ns/mnt"), "boat"]
 
 
+def test_exec_of_a_file_is_confined_as_the_container(boat: Dock) -> None:
+    boat.config["process"]["rlimits"] = [{"type": "RLIMIT_NOFILE", "soft": 77, "hard": 77}]
+    boat.launch("sleep", "1000")
+    script = "ulimit -n; grep -E 'CapBnd|CapEff' /proc/self/status"
+    process = boat.directory / "process.json"
+    process.write_text(json.dumps({"args": ["sh", "-c", script], "cwd": "/", "env": ["PATH=/bin"]}))
+    own = boat.exec("sh", "-c", script).stdout
+    assert own.startswith("77\n") and boat.exec(options=["--process", str(process)]).stdout == own
+
+
 def test_exec_reaches_a_created_container(boat: Dock) -> None:
     boat.create("sleep", "1000")
     assert boat.exec("hostname").stdout == "boat\n"

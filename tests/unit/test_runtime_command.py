@@ -312,3 +312,21 @@ def test_any_text_is_a_value_or_refused(text: str) -> None:
             pass
     json.loads(f'[{layout.indented({text: [text]}, " ")}]')
     assert "\n" not in log.quoted(text)
+
+
+def test_a_process_is_as_confined_as_the_container_where_it_says_nothing() -> None:
+    limit = oci.Rlimit(type="RLIMIT_CORE", soft=0, hard=0)
+    own = oci.Process(
+        capabilities=oci.Capabilities(bounding=["CAP_KILL"]), apparmor_profile="docker-default",
+        selinux_label="system_u:object_r:container_t:s0", rlimits=[limit], no_new_privileges=True,
+    )
+    silent, talking = oci.Process(args=["sh"]), oci.Process(
+        capabilities=oci.Capabilities(), apparmor_profile="unconfined", selinux_label="x", rlimits=[limit, limit],
+    )
+    exec_.confine(silent, own)
+    assert (silent.capabilities, silent.apparmor_profile, silent.selinux_label, silent.rlimits) == (
+        own.capabilities, own.apparmor_profile, own.selinux_label, own.rlimits)
+    assert not silent.no_new_privileges and silent.args == ["sh"]
+    exec_.confine(talking, own)
+    assert (talking.capabilities, talking.apparmor_profile, talking.selinux_label, len(talking.rlimits)) == (
+        oci.Capabilities(), "unconfined", "x", 2)

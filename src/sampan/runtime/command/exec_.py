@@ -50,8 +50,9 @@ COMMAND = Command(
     most=None,
     in_order=True,
     description=(
-        "The process is like the container's own, but for what the flags say. Without --detach this stays until it\n"
-        "ends; the exit code is the process's, 255 when it could not be run."
+        "The process is like the container's own, but for what the flags say. One from a file has of the container's\n"
+        "own only what the file does not speak of: capabilities, AppArmor profile, SELinux label, rlimits. Without\n"
+        "--detach this stays until it ends; the exit code is the process's, 255 when it could not be run."
     ),
 )
 
@@ -110,11 +111,12 @@ def _close(call: Call, joined: Joined) -> None:
 
 
 def _options(parsed: Parsed, spec: oci.Spec) -> ExecOptions:
+    assert spec.process is not None
     if parsed.text("process"):
         path = parsed.text("process")
         process = bundle.decode_process(documents.read(os.open(path, os.O_RDONLY | os.O_CLOEXEC), path))
+        confine(process, spec.process)
     else:
-        assert spec.process is not None
         process = changed(spec.process, parsed)
         bundle.check_process(process)
     return execute.ExecOptions(
@@ -126,6 +128,17 @@ def _options(parsed: Parsed, spec: oci.Spec) -> ExecOptions:
         ignore_paused=parsed.flag("ignore-paused"),
         cgroup=cgroups(parsed.texts("cgroup")),
     )
+
+
+def confine(process: oci.Process, own: oci.Process) -> None:
+    """What a process says nothing of is the container's own, as in runc: or one would get out of the container's
+    profile, label and limits by leaving a word out.
+    """
+    if process.capabilities is None:
+        process.capabilities = own.capabilities
+    process.apparmor_profile = process.apparmor_profile or own.apparmor_profile
+    process.selinux_label = process.selinux_label or own.selinux_label
+    process.rlimits = process.rlimits or own.rlimits
 
 
 def changed(process: oci.Process, parsed: Parsed) -> oci.Process:
