@@ -31,6 +31,13 @@ def test_attributes_later_ones_win() -> None:
     assert options.parse(["noatime"]).clear == mount.ATTR_ATIME
 
 
+def test_recursive_ones_too() -> None:
+    found = options.parse(["rro", "rrw", "rnosuid", "rsuid", "rnosuid", "rnodev"])
+    assert (found.recursive_set, found.recursive_clear) == (mount.ATTR_NOSUID | mount.ATTR_NODEV, mount.ATTR_RDONLY)
+    found = options.parse(["rrw", "rdev", "rro"])
+    assert (found.recursive_set, found.recursive_clear) == (mount.ATTR_RDONLY, mount.ATTR_NODEV)
+
+
 @pytest.mark.parametrize("name", ["ro", "nosuid", "nodev", "noexec", "nodiratime", "nosymfollow"])
 def test_recursive_attributes_are_apart(name: str) -> None:
     plain, deep = options.parse([name]), options.parse([f"r{name}"])

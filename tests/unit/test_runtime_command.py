@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -158,6 +159,12 @@ def test_numbers_say_what_go_says() -> None:
         quantity.integer("-5", "x", False)
     with pytest.raises(InvalidArgument, match="value out of range"):
         quantity.integer("9" * 40, "x", True)
+    largest = 2**64 - 1
+    assert quantity.integer(str(largest), "x", False) == largest
+    assert quantity.integer(str(2**63 - 1), "x", True) == 2**63 - 1 and quantity.integer(str(-(2**63)), "x", True) < 0
+    for number, signed in ((largest + 1, False), (2**63, True), (-(2**63) - 1, True), (10**20, False)):
+        with pytest.raises(InvalidArgument, match="value out of range"):
+            quantity.integer(str(number), "x", signed)
 
 
 def test_a_table_has_wide_columns() -> None:
@@ -178,6 +185,20 @@ def test_json_for_people() -> None:
 ])
 def test_a_log_value_is_quoted_as_logrus_does(text: str, quoted: str) -> None:
     assert log.quoted(text) == quoted
+
+
+def test_a_message_as_long_as_a_config_is_cut(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    messages = log.Log(str(path), "json")
+    for length in (4096, 4097):
+        messages.warning("x" * length)
+    assert [json.loads(line)["msg"] for line in path.read_text().splitlines()] == ["x" * 4096, "x" * 4096 + "…"]
+
+
+def test_a_form_that_no_log_has(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgument, match="invalid log-format: xml"):
+        log.Log(str(tmp_path / "log"), "xml")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_ps_shows_the_containers_processes_alone() -> None:
