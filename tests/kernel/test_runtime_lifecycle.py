@@ -361,3 +361,10 @@ def test_a_pid_file_that_cannot_be_leaves_nothing(boat: Dock, place: str) -> Non
     done = boat.exec("true", options=["--pid-file", str(path)])
     assert done.returncode == 255 and f"{path}: " in done.stderr
     assert [name for name in os.listdir(boat.directory) if name.startswith(".")] == []
+
+
+def test_doubled_slashes_of_a_cgroups_path_are_one(boat: Dock) -> None:
+    name = boat.config["linux"]["cgroupsPath"].strip("/")
+    boat.config["linux"]["cgroupsPath"] = f"//{name}//"
+    pid = boat.launch("sleep", "1000")
+    assert f":/{name}\n" in Path(f"/proc/{pid}/cgroup").read_text()

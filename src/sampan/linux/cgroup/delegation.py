@@ -44,6 +44,8 @@ def resolve(host: Host, cgroups_path: str, name: str) -> str:
     An absolute one is from the root of each hierarchy. A relative one is beside this process's own v2 group, as runc
     has it: inside, the kernel would not allow controllers, because of this very process. v1's are from the root.
     """
+    while "//" in cgroups_path:  # of a parent given with a slash at its end
+        cgroups_path = cgroups_path.replace("//", "/")
     if cgroups_path.startswith("/"):
         return cgroupfs.check_path(cgroups_path)
     above = os.path.dirname(own_path(host)) if host.mode == "v2" else "/"
