@@ -174,7 +174,8 @@ def final_sets(
     wanted: oci.Capabilities | None, own_user_namespace: bool = False
 ) -> tuple[capability.Sets, list[str]]:
     """The sets for a spec, cut to what we ourselves have and the kernel takes together (capabilities(7)), and warnings
-    for what is missing: config.md asks for them, and for no failure. None: no capabilities.
+    for what is missing: config.md asks for them, and for no failure. None: no capabilities. Ambient ones that are not
+    inheritable go without a word: runc's own `spec` wrote them for years.
 
     `own_user_namespace`: the process will be in a user namespace made for the container, where it has everything.
     Unknown names are left out: `unknown_capabilities` warns of them.
@@ -199,12 +200,12 @@ def final_sets(
     sets = capability.Sets(
         bounding, effective & permitted, inheritable & bounding, permitted, ambient & permitted & inheritable & bounding
     )
-    contrary = effective & ~sets.effective | inheritable & ~sets.inheritable | ambient & ~sets.ambient
+    contrary = effective & ~sets.effective | inheritable & ~sets.inheritable | ambient & ~permitted
     if contrary & ~missing:
         names = ", ".join(capability.to_names(contrary & ~missing))
         warnings.append(
-            f"not given in every set asked for, because the others forbid it: {names} (effective needs permitted, "
-            "inheritable bounding, ambient both)"
+            f"not given in every set asked for, because the others forbid it: {names} (effective and ambient need "
+            "permitted, inheritable needs bounding)"
         )
     return sets, warnings
 
