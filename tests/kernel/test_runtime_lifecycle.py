@@ -6,6 +6,8 @@ import json
 import os
 import socket
 import stat
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +15,10 @@ from typing import Any
 
 import pytest
 from tests.runtime_fixture import Dock, dock, ended, one_clear_line
+
+from sampan.linux import process
+from sampan.runtime.lifecycle import status
+from sampan.runtime.lifecycle.records import Record
 
 
 @pytest.fixture
@@ -368,3 +374,26 @@ def test_doubled_slashes_of_a_cgroups_path_are_one(boat: Dock) -> None:
     boat.config["linux"]["cgroupsPath"] = f"//{name}//"
     pid = boat.launch("sleep", "1000")
     assert f":/{name}\n" in Path(f"/proc/{pid}/cgroup").read_text()
+
+
+FIRST_THREAD_ENDS = """
+import _thread, ctypes, os, signal
+def other():
+    while open(f"/proc/self/task/{os.getpid()}/stat").read().rpartition(")")[2].split()[0] != "Z":
+        pass
+    print("ended", flush=True)
+    signal.pause()
+_thread.start_new_thread(other, ())
+ctypes.CDLL(None).syscall({"x86_64": 60, "aarch64": 93}[os.uname().machine], 0)
+"""
+
+
+def test_a_process_whose_first_thread_has_ended_runs() -> None:
+    with subprocess.Popen([sys.executable, "-c", FIRST_THREAD_ENDS], stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdout is not None and program.stdout.readline() == "ended\n"
+        found = process.stat(program.pid)
+        record = Record(id="x", bundle="/", rootfs="/", created="", pid=program.pid, start_time=found.start_time)
+        assert found.state == "Z" and status.is_alive(record)
+        program.kill()
+        ended(program.pid)
+        assert process.stat(program.pid).state == "Z" and not status.is_alive(record)

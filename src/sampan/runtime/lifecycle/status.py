@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _socket
 import os
+import select
 
 from sampan.errors import NotFound
 from sampan.linux import process, unix_socket
@@ -40,7 +41,20 @@ def is_alive(record: Record) -> bool:
         found = process.stat(record.pid)
     except (FileNotFoundError, ProcessLookupError):
         return False
-    return found.start_time == record.start_time and found.state not in "ZX"
+    return found.start_time == record.start_time and (found.state not in "ZX" or _has_other_threads(record.pid))
+
+
+def _has_other_threads(pid: int) -> bool:
+    """A process whose first thread has ended looks like a zombie while others run; its pidfd knows better."""
+    try:
+        pidfd = process.open_pidfd(pid)
+    except ProcessLookupError:
+        return False
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    ended = bool(poll.poll(0))
+    os.close(pidfd)
+    return not ended
 
 
 def open_pidfd(record: Record) -> int:
