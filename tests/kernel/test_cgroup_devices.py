@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 from tests.cgroup_fixture import spawn
 
+from sampan.errors import InvalidArgument
 from sampan.linux.cgroup import Group, controlfile, device_program, devices
 from sampan.oci.runtime import DeviceCgroup, Resources
 
@@ -113,6 +114,18 @@ def test_the_default_devices_alone(make_group: Callable[..., Group]) -> None:
 
     assert spawn(group, try_devices).wait() == 0b1111
     assert spawn(group, try_kmsg).wait() == 0
+
+
+def test_rules_hold_in_the_order_they_are_given(make_group: Callable[..., Group]) -> None:
+    """v1's kernel ignores a denial that covers less, or more, than what was allowed; what it ignores stays allowed."""
+    group = make_group()
+    with pytest.raises(InvalidArgument, match="c 1:5 is a part of c 1:"):
+        group.apply(Resources(devices=[
+            DeviceCgroup(allow=False), DeviceCgroup(allow=True, type="c", major=1),
+            DeviceCgroup(allow=False, type="c", major=1, minor=5),
+        ]))
+    group.apply(Resources(devices=[*ONLY_NULL, DeviceCgroup(allow=False, type="c", major=1, access="rw")]))
+    assert spawn(group, try_devices).wait() == 0
 
 
 def test_programs_of_others_stay(make_group: Callable[..., Group]) -> None:

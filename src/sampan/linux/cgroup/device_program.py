@@ -78,10 +78,12 @@ class Policy:
 
 
 def policy(rules: Sequence[DeviceCgroup]) -> Policy:
-    """Follow the rules as v1's devices controller does: "a" sets the default and drops all exemptions.
+    """What the rules come to, each applied to what those before it left. "a" sets the default and drops all exemptions.
 
-    A rule that agrees with the default takes its accesses out of the exemption for the very same device numbers; one
-    that contradicts it adds them. Starts from "allow all", as a new v2 group has no program. Raises InvalidArgument.
+    A rule that contradicts the default adds an exemption; one that agrees with it takes its accesses out of all those
+    that it covers. Starts from "allow all", as a new v2 group has no program. Raises InvalidArgument, also for a rule
+    that takes a part out of an exemption ("c 1:3" out of "c 1:*"): v1's kernel ignores it without a word, so that what
+    was to be denied would be allowed; runc refuses it, too.
     """
     allow = True
     exemptions: dict[tuple[str, int | None, int | None], int] = {}
@@ -95,20 +97,45 @@ def policy(rules: Sequence[DeviceCgroup]) -> Policy:
         access = 0
         for letter in rule.access:
             access |= ACCESS[letter]
-        if max(rule.major or 0, rule.minor or 0) > _MAX_NUMBER:
-            raise InvalidArgument(f"invalid device number {rule.major}:{rule.minor}")
-        key = (rule.type, _number(rule.major), _number(rule.minor))
-        before = exemptions.get(key, 0)
-        after = before & ~access if rule.allow == allow else before | access
-        if after:
-            exemptions[key] = after
+        key = (rule.type, number(rule.major), number(rule.minor))
+        if rule.allow == allow:
+            _take_out(exemptions, key, access)
         else:
-            exemptions.pop(key, None)
+            exemptions[key] = exemptions.get(key, 0) | access
     return Policy(allow, tuple(Exemption(*key, access) for key, access in exemptions.items()))
 
 
-def _number(value: int | None) -> int | None:
-    return None if value is None or value < 0 else value
+def _take_out(
+    exemptions: dict[tuple[str, int | None, int | None], int], key: tuple[str, int | None, int | None], access: int
+) -> None:
+    kind, major, minor = key
+    for other, bits in list(exemptions.items()):
+        if other[0] != kind or not bits & access or _apart(major, other[1]) or _apart(minor, other[2]):
+            continue
+        if major not in (None, other[1]) or minor not in (None, other[2]):
+            whole = ":".join("*" if part is None else str(part) for part in other[1:])
+            part = ":".join("*" if part is None else str(part) for part in key[1:])
+            raise InvalidArgument(
+                f"invalid device cgroup rule: {kind} {part} is a part of {kind} {whole} before it: "
+                "cannot punch a hole into a wildcard rule"
+            )
+        if bits & ~access:
+            exemptions[other] = bits & ~access
+        else:
+            del exemptions[other]
+
+
+def _apart(one: int | None, other: int | None) -> bool:
+    return one is not None and other is not None and one != other
+
+
+def number(value: int | None) -> int | None:
+    """A rule's major or minor; None, and -1 in a spec, is all of them. Raises InvalidArgument for what is no number."""
+    if value is None or value == -1:
+        return None
+    if not 0 <= value <= _MAX_NUMBER:
+        raise InvalidArgument(f"invalid device number {value}")
+    return value
 
 
 def program(decided: Policy) -> bytes:

@@ -57,12 +57,16 @@ def apply(directory: str, rules: Sequence[DeviceCgroup]) -> None:
     Forbidden for what the group above does not allow.
     """
     if any(rule.type in ("a", "") for rule in rules):
+        decided = device_program.policy(rules)
+        after = {(it.type, it.major, it.minor): it.access for it in decided.exemptions}
         before = _allowed(directory)  # None for a new group: then nobody needs to know the difference
-        if before is not None and not (decided := device_program.policy(rules)).allow:
-            after = {(it.type, it.major, it.minor): it.access for it in decided.exemptions}
+        if before is not None and not decided.allow:
             _write(directory, "devices.allow", {key: bits & ~before.get(key, 0) for key, bits in after.items()})
             _write(directory, "devices.deny", {key: bits & ~after.get(key, 0) for key, bits in before.items()})
             return
+        controlfile.write_all(directory, "devices.allow" if decided.allow else "devices.deny", ["a"])
+        _write(directory, "devices.deny" if decided.allow else "devices.allow", after)
+        return
     start = 0
     while start < len(rules):  # each run of equal kind costs one open
         end = start
@@ -105,6 +109,5 @@ def line(rule: DeviceCgroup) -> str:
         return "a"
     if rule.type not in ("b", "c") or not rule.access or set(rule.access) - set("rwm"):
         raise InvalidArgument(f"invalid device cgroup rule: {rule.type} {rule.major}:{rule.minor} {rule.access}")
-    major = "*" if rule.major is None or rule.major < 0 else rule.major
-    minor = "*" if rule.minor is None or rule.minor < 0 else rule.minor
-    return f"{rule.type} {major}:{minor} {rule.access}"
+    major, minor = device_program.number(rule.major), device_program.number(rule.minor)
+    return f"{rule.type} {'*' if major is None else major}:{'*' if minor is None else minor} {rule.access}"
