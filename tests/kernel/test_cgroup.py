@@ -12,7 +12,7 @@ from tests.cgroup_fixture import PARENT, burn_until_killed, has, pause, spawn, s
 
 from sampan.errors import Conflict, InvalidArgument, NotFound, Unsupported
 from sampan.lean import structs
-from sampan.linux.cgroup import Group, Host, controlfile, features, prune, stats
+from sampan.linux.cgroup import Group, Host, controlfile, features, processes, prune, stats
 from sampan.oci.runtime import CPU, HugepageLimit, Memory, Pids, Resources
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="cgroups need root")
@@ -96,6 +96,39 @@ def test_sub_cgroups_deeper_than_a_path_can_say_are_removed(make_group: Callable
     os.close(fd)
     group.remove()
     assert not os.path.exists(directory)
+
+
+def test_sub_cgroups_that_come_and_go_hide_nobody(make_group: Callable[..., Group]) -> None:
+    """Whoever makes and removes a group beside others must not keep a walk through all of them from its end."""
+    group = make_group()
+    directory = next(iter(group.paths().values()))
+    inner = [f"{directory}/{name}" for name in ("a", "z")]
+    for name in inner:
+        os.mkdir(name)
+    child = spawn(None, pause)
+    stop, stopped = os.pipe()
+
+    def come_and_go() -> int:
+        while not select.select([stop], [], [], 0)[0]:
+            for name in inner:
+                os.mkdir(f"{name}/x")
+                os.mkdir(f"{name}/x/y")
+                os.rmdir(f"{name}/x/y")
+                os.rmdir(f"{name}/x")
+        return 0
+
+    controlfile.set_value(inner[0], "cgroup.procs", child.pid)
+    restless = spawn(None, come_and_go)
+    try:
+        missed = sum(processes.listing(directory) != [child.pid] for _ in range(1000))
+    finally:
+        os.write(stopped, b"x")
+        assert restless.wait() == 0
+        os.close(stop)
+        os.close(stopped)
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    assert missed == 0
 
 
 def test_a_group_in_use_is_not_taken_over_and_an_empty_one_is_made_anew(

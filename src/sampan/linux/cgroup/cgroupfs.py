@@ -220,7 +220,10 @@ def remove(directory: str) -> bool:
             raise
     try:
         for parent_fd, name in sub_groups(directory):
-            os.rmdir(name, dir_fd=parent_fd)
+            try:
+                os.rmdir(name, dir_fd=parent_fd)
+            except FileNotFoundError:
+                continue  # its maker was first
         os.rmdir(directory)
     except FileNotFoundError:
         return not os.path.isdir(directory)
@@ -235,7 +238,8 @@ def sub_groups(directory: str) -> Iterator[tuple[int, str]]:
     """All groups below a directory, deepest first, as (descriptor of the parent, name).
 
     A container with a writable cgroup makes them as deep as it likes, paths beyond PATH_MAX included: so this walks
-    with two descriptors, down by name and up by "..". Raises OSError.
+    with two descriptors, down by name and up by "..". One that is removed meanwhile is left out, or yielded though it is
+    gone; the others are there all the same. Raises OSError.
     """
     fd = os.open(directory, _DIRECTORY)
     try:
@@ -243,8 +247,12 @@ def sub_groups(directory: str) -> Iterator[tuple[int, str]]:
         unseen = [_children(fd)]
         while unseen[0] or names:
             if unseen[-1]:
-                names.append(unseen[-1].pop())
-                fd = _move(fd, names[-1])
+                name = unseen[-1].pop()
+                try:
+                    fd = _move(fd, name)
+                except FileNotFoundError:
+                    continue
+                names.append(name)
                 unseen.append(_children(fd))
             else:
                 unseen.pop()
@@ -261,8 +269,11 @@ def _move(fd: int, name: str) -> int:
 
 
 def _children(fd: int) -> list[str]:
-    with os.scandir(fd) as entries:
-        return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    try:
+        with os.scandir(fd) as entries:
+            return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except FileNotFoundError:  # removed since it was opened
+        return []
 
 
 def prune(host: Host, path: str) -> None:

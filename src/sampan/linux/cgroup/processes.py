@@ -34,7 +34,11 @@ def listing(directory: str) -> list[int]:
     try:
         _read_procs(os.open(f"{directory}/cgroup.procs", os.O_RDONLY | os.O_CLOEXEC), pids)
         for parent_fd, name in cgroupfs.sub_groups(directory):
-            _read_procs(os.open(f"{name}/cgroup.procs", os.O_RDONLY | os.O_CLOEXEC, dir_fd=parent_fd), pids)
+            try:
+                fd = os.open(f"{name}/cgroup.procs", os.O_RDONLY | os.O_CLOEXEC, dir_fd=parent_fd)
+            except FileNotFoundError:
+                continue  # removed meanwhile: that one alone
+            _read_procs(fd, pids)
     except FileNotFoundError:
         return pids
     return pids
