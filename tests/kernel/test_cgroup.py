@@ -12,7 +12,7 @@ from tests.cgroup_fixture import PARENT, burn_until_killed, has, pause, spawn, s
 
 from sampan.errors import Conflict, InvalidArgument, NotFound, Unsupported
 from sampan.lean import structs
-from sampan.linux.cgroup import Group, Host, controlfile, features, processes, prune, stats
+from sampan.linux.cgroup import Group, Host, cgroupfs, controlfile, features, processes, prune, stats
 from sampan.oci.runtime import CPU, HugepageLimit, Memory, Pids, Resources
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="cgroups need root")
@@ -162,6 +162,32 @@ def test_a_failure_leaves_nothing(make_group: Callable[..., Group], host: Host) 
     finally:
         os.rmdir(f"{directory}/child")
         os.rmdir(directory)
+
+
+def test_a_failure_says_why_though_somebody_uses_what_it_made(
+    make_group: Callable[..., Group], host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two makers at once below a parent that neither found: one fails, and the parent is the other's to keep."""
+    parent = make_group("used").path.rpartition("/")[0] + "/common"
+    others = set(cgroupfs.directories(host, f"{parent}/other").values())
+
+    def while_it_fails(*arguments: object) -> None:
+        if host.mode == "v2" or str(arguments[0]).endswith("/mine"):
+            for directory in others:
+                os.mkdir(directory)
+            raise InvalidArgument("a bad value")
+
+    monkeypatch.setattr(cgroupfs, "enable" if host.mode == "v2" else "_fill_cpuset", while_it_fails)
+    with pytest.raises(InvalidArgument, match="a bad value"):
+        Group.create(host, f"{parent}/mine")
+    monkeypatch.undo()
+    try:
+        assert not Group.at(host, f"{parent}/mine").exists()
+        assert all(os.path.isdir(directory) for directory in others)
+    finally:
+        Group.at(host, f"{parent}/other").remove()
+        prune(host, parent)
+
 
 
 @pytest.mark.parametrize("path", ["", "/", "..", "a/../b", "a//b", ".", "a/.", "a\0b", "a\nb", "x" * 256, "a/" * 4000])

@@ -69,8 +69,7 @@ def make(host: Host, path: str, controllers: Iterable[str] | None = None) -> dic
         if host.mode == "v2":
             enable(host, path, host.v2_controllers, required=False)
     except BaseException:
-        for directory in reversed(made):
-            os.rmdir(directory)
+        _undo(made)
         raise
     return found
 
@@ -90,8 +89,7 @@ def adopt(host: Host, path: str, controllers: Iterable[str] | None = None) -> di
             else:
                 raise Conflict(f"cgroup {directory} is being removed by somebody else")
     except BaseException:
-        for directory in reversed(made):
-            os.rmdir(directory)
+        _undo(made)
         raise
     return found
 
@@ -120,9 +118,20 @@ def _make_fresh(directory: str, host: Host) -> list[str]:
                 _remove_left_over(directory)
         raise Conflict(f"cgroup {directory} is being made by somebody else")
     except BaseException:
-        for parent in reversed(made):
-            os.rmdir(parent)
+        _undo(made)
         raise
+
+
+def _undo(made: list[str]) -> None:
+    """Remove what was made, but a parent in which somebody else has a group by now."""
+    for directory in reversed(made):
+        try:
+            os.rmdir(directory)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            if error.errno not in _IN_USE:
+                raise
 
 
 def _remove_left_over(directory: str) -> None:
@@ -238,8 +247,8 @@ def sub_groups(directory: str) -> Iterator[tuple[int, str]]:
     """All groups below a directory, deepest first, as (descriptor of the parent, name).
 
     A container with a writable cgroup makes them as deep as it likes, paths beyond PATH_MAX included: so this walks
-    with two descriptors, down by name and up by "..". One that is removed meanwhile is left out, or yielded though it is
-    gone; the others are there all the same. Raises OSError.
+    with two descriptors, down by name and up by "..". One that is removed meanwhile is left out, or yielded though
+    it is gone; the others are there all the same. Raises OSError.
     """
     fd = os.open(directory, _DIRECTORY)
     try:
