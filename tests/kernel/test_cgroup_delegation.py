@@ -10,10 +10,10 @@ import pytest
 from tests import cgroup_fixture
 from tests.cgroup_fixture import spawn, started
 
-from sampan.errors import Forbidden, InvalidArgument
-from sampan.linux.cgroup import Group, Host, controlfile, delegation
+from sampan.errors import Conflict, Forbidden, InvalidArgument
+from sampan.linux.cgroup import Group, Host, controlfile, delegation, prune
 from sampan.oci import runtime as oci
-from sampan.oci.runtime import DeviceCgroup, Memory, Network, Pids, Resources
+from sampan.oci.runtime import DeviceCgroup, HugepageLimit, Memory, Network, Pids, Resources
 from sampan.runtime.lifecycle import cgroups
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
@@ -106,6 +106,36 @@ def test_what_is_not_handed_over_stays_out_of_reach(group: Group, host: Host) ->
     finally:
         other.remove()
         assert victim.wait() == -signal.SIGKILL
+
+
+def test_below_processes_a_group_without_limits_can_be_and_one_with_limits_says_why(host: Host) -> None:
+    """In a container of another engine, whose processes are in the root of its cgroup namespace."""
+    present = controlfile.read(host.v2, "cgroup.controllers").split()
+    name = next((name for name in ("hugetlb", "pids") if name in present), "")
+    if not name:
+        pytest.skip("no controller on v2 here")
+    wanted = {"hugetlb": Resources(hugepage_limits=[HugepageLimit(page_size="2MB", limit=0)]),
+              "pids": Resources(pids=Pids(limit=7))}[name]
+    host = Host("v2", {}, host.v2, [name], True)
+    above = Group.create(host, f"sampan-test-{os.getpid()}/above")
+    child = started(above)
+    try:
+        group = Group.create(host, f"{above.path}/below")
+        inside = started(group)
+        group.require(Resources())
+        for use in (group.require, group.apply):
+            with pytest.raises(Conflict, match=f"has processes of its own, so the kernel cannot enable the {name} con"):
+                use(wanted)
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait()
+        group.require(wanted)
+        assert group.apply(wanted) == []
+        os.kill(inside.pid, signal.SIGKILL)
+        inside.wait()
+    finally:
+        Group.at(host, f"{above.path}/below").remove()
+        above.remove()
+        prune(host, os.path.dirname(above.path))
 
 
 def test_without_a_delegation_there_is_no_group_or_a_clear_no(host: Host) -> None:

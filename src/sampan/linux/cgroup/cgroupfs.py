@@ -21,6 +21,7 @@ UNIFIED = "unified"
 
 _IN_USE = (errno.EBUSY, errno.ENOTEMPTY)
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+_CANNOT_ENABLE = (*_REFUSED, errno.ENOENT, errno.EBUSY, errno.EINVAL, errno.EOPNOTSUPP)
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -183,7 +184,8 @@ def enable(host: Host, path: str, controllers: Iterable[str], required: bool = T
 
     The kernel allows that only in ancestors without processes of their own (the "no internal process" rule; a real
     root is exempt). Raises Conflict for such an ancestor, Forbidden for one of somebody else, Unsupported for a
-    controller that v2 lacks here; unless `required`, controllers that this user was not given are left out instead.
+    controller that v2 lacks here; unless `required`, what cannot be enabled is left out instead: a group that is not
+    limited can do without.
     """
     wanted = list(controllers)
     names = check_path(path).split("/")
@@ -202,13 +204,13 @@ def _enable_in(directory: str, wanted: list[str], required: bool) -> None:
         try:
             controlfile.write(directory, "cgroup.subtree_control", f"+{name}")
         except OSError as error:
+            if not required and error.errno in _CANNOT_ENABLE:
+                continue
             if error.errno == errno.EBUSY:
                 raise Conflict(
                     f"cgroup {directory} has processes of its own, so the kernel cannot enable the {name} controller "
                     "below it: move them into a sub-cgroup"
                 ) from error
-            if not required and error.errno in (*_REFUSED, errno.ENOENT):
-                continue
             if error.errno == errno.ENOENT:
                 raise Unsupported(f"the {name} cgroup controller is not available in {directory}") from error
             raise controlfile.failed(error, f"{directory}/cgroup.subtree_control", f"+{name}") from error

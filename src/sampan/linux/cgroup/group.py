@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from sampan.errors import Conflict, NotFound, SampanError, Unavailable, Unsupported
+from sampan.errors import Conflict, Forbidden, NotFound, SampanError, Unavailable, Unsupported
 from sampan.linux.cgroup import cgroupfs, controlfile, freezer, limits_v1, limits_v2, processes, requirements
 from sampan.linux.cgroup.cgroupfs import UNIFIED
 from sampan.linux.cgroup.host import Host
@@ -82,7 +82,7 @@ class Group:
         """
         requirements.check_sizes(resources)
         if self.host.mode == "v2":
-            self._enable_rare(resources)
+            self._enable(resources)
             return limits_v2.apply(self._directories[UNIFIED], resources)
         if resources.unified:
             name = next(iter(resources.unified))
@@ -102,21 +102,20 @@ class Group:
         the process that becomes it.
         """
         if self.host.mode == "v2":
-            self._enable_rare(resources)
+            self._enable(resources)
         elif resources.hugepage_limits and "hugetlb" in self.host.v2_controllers:
             cgroupfs.enable(self.host, self.path, ["hugetlb"])
         requirements.check(self._directories, self.host.mode == "v2", resources)
 
-    def _enable_rare(self, resources: Resources) -> None:
-        """Controllers that are enabled only when somebody asks for them, because each costs every group something."""
-        directory = self._directories[UNIFIED]
-        if resources.rdma and not controlfile.exists(directory, "rdma.max"):
-            cgroupfs.enable(self.host, self.path, ["rdma"])
-        sizes = [limit.page_size for limit in resources.hugepage_limits if limit.limit >= 0]
-        for size in sizes:
-            limits_v1.check_page_size(size)
-        if sizes and not controlfile.exists(directory, f"hugetlb.{sizes[0]}.max"):
-            cgroupfs.enable(self.host, self.path, ["hugetlb"])
+    def _enable(self, resources: Resources) -> None:
+        """Controllers that are enabled only when somebody asks for them, because each costs every group something; and
+        those that could not be enabled as the group was made. Raises Conflict where processes are in the way.
+        """
+        for controller in requirements.lacking(self._directories[UNIFIED], resources):
+            try:
+                cgroupfs.enable(self.host, self.path, [controller])
+            except (Unsupported, Forbidden):
+                continue  # not here, or not delegated: what that means for the limits is for the caller to say
 
     def _apply_hugetlb_unified(self, resources: Resources) -> list[str]:
         """A hybrid host may have its hugetlb controller on v2: enabled there only when somebody asks for it."""

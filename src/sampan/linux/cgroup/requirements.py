@@ -10,6 +10,7 @@ from __future__ import annotations
 from sampan.errors import InvalidArgument, Unsupported
 from sampan.linux.cgroup import controlfile
 from sampan.linux.cgroup.cgroupfs import UNIFIED
+from sampan.linux.cgroup.host import V2_CONTROLLERS
 from sampan.linux.cgroup.limits_v1 import check_page_size
 
 TYPE_CHECKING = False
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
     Need = tuple[str, str, tuple[str, ...], tuple[str, ...]]
     """What was asked for, by the spec's name; the v1 controller; the files any of which will do: v1's, v2's."""
+
+_V2_NAMES = {"blkio": "io"}
+_V2_RARE = ("rdma", "misc")
 
 
 def check_sizes(resources: Resources) -> None:
@@ -52,6 +56,16 @@ def check(paths: Mapping[str, str], v2: bool, resources: Resources) -> None:
                 f"linux.resources.{asked} cannot be set: {directory}/{files[0]} does not exist, "
                 "so this kernel lacks it or the controller is not available here"
             )
+
+
+def lacking(directory: str, resources: Resources) -> list[str]:
+    """The v2 controllers that have not every file in the group that `resources` write to: not enabled, or not known."""
+    found = [
+        _V2_NAMES.get(controller, controller) for _, controller, _, files in _needs(resources, v2=True)
+        if not any(controlfile.exists(directory, name) for name in files)
+    ]
+    found += [name.partition(".")[0] for name in resources.unified if not controlfile.exists(directory, name)]
+    return [name for name in dict.fromkeys(found) if name in (*V2_CONTROLLERS, *_V2_RARE)]
 
 
 def _needs(resources: Resources, v2: bool) -> Iterator[Need]:
