@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import struct
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sampan.errors import InvalidArgument
+from sampan.errors import InvalidArgument, Unsupported
 from sampan.linux import mountinfo
 from sampan.linux.cgroup import (
     Host,
@@ -180,13 +181,46 @@ def test_shares_shown_for_a_weight_would_give_that_weight(weight: int) -> None:
 
 
 @pytest.mark.parametrize("wanted", [
-    oci.Resources(memory=oci.Memory(limit=1 << 64)), oci.Resources(memory=oci.Memory(swap=-(1 << 63) - 1)),
+    oci.Resources(memory=oci.Memory(limit=1 << 63)), oci.Resources(memory=oci.Memory(swap=-(1 << 63) - 1)),
+    oci.Resources(memory=oci.Memory(limit=-2)), oci.Resources(memory=oci.Memory(limit=1, swap=-5)),
     oci.Resources(memory=oci.Memory(reservation=1 << 70)),
     oci.Resources(hugepage_limits=[
         oci.HugepageLimit(page_size="2MB", limit=1 << 64), oci.HugepageLimit(page_size="1GB", limit=0),
     ]),
 ])
 def test_a_size_that_the_kernel_would_cut_short_is_refused(wanted: oci.Resources) -> None:
-    with pytest.raises(InvalidArgument, match="does not fit 64 bits"):
+    with pytest.raises(InvalidArgument, match="is out of range"):
         requirements.check_sizes(wanted)
     requirements.check_sizes(oci.Resources(memory=oci.Memory(limit=(1 << 63) - 1, swap=-1)))
+
+
+def group_with(directory: Path, **files: str) -> str:
+    """A group as far as a kernel without some control files has it."""
+    for name, text in files.items():
+        (directory / name.replace("_", ".")).write_text(text)
+    return str(directory)
+
+
+def test_a_kernel_without_burst_keeps_the_quota(tmp_path: Path) -> None:
+    v2 = group_with(tmp_path, cpu_max="max 100000")
+    assert limits_v2.apply_cpu(v2, oci.CPU(quota=5000, burst=0, idle=0)) == []
+    assert (tmp_path / "cpu.max").read_text() == "5000 100000"
+    assert limits_v2.apply_cpu(v2, oci.CPU(quota=7000, burst=9)) == [limits_v1.NO_BURST]
+    assert (tmp_path / "cpu.max").read_text() == "7000 100000"
+    (tmp_path / "cpu.cfs_quota_us").write_text("-1")
+    assert limits_v1.apply_cpu(v2, oci.CPU(quota=5000, burst=0, idle=0)) == []
+    assert (tmp_path / "cpu.cfs_quota_us").read_text() == "5000"
+    assert limits_v1.apply_cpu(v2, oci.CPU(quota=7000, burst=9)) == [limits_v1.NO_BURST]
+    assert (tmp_path / "cpu.cfs_quota_us").read_text() == "7000"
+
+
+def test_no_swap_is_what_a_kernel_that_counts_none_has(tmp_path: Path) -> None:
+    v2 = group_with(tmp_path, memory_max="max", memory_current="0")
+    memory = oci.Memory(limit=5 << 20, swap=5 << 20)
+    requirements.check({"unified": v2}, True, oci.Resources(memory=memory))
+    assert limits_v2.apply_memory(v2, memory) == []
+    assert (tmp_path / "memory.max").read_text() == str(5 << 20)
+    memory.swap = 6 << 20
+    assert limits_v2.apply_memory(v2, memory) == [limits_v1.NO_SWAP_LIMIT]
+    with pytest.raises(Unsupported, match=r"memory\.swap cannot be set: .*memory\.swap\.max does not exist"):
+        requirements.check({"unified": v2}, True, oci.Resources(memory=memory))

@@ -30,6 +30,7 @@ NO_KERNEL_MEMORY = (
 )
 NO_OOM_KILL_DISABLE = "Your kernel does not support OomKillDisable. OomKillDisable discarded."
 NO_CFS = "Your kernel does not support CPU CFS scheduler. CPU period/quota discarded."
+NO_BURST = "Your kernel does not support CPU burst. CPU burst discarded."
 NO_SHARES = "Your kernel does not support CPU shares or the cgroup is not mounted. Shares discarded."
 NO_CPUSET = "Your kernel does not support cpuset or the cgroup is not mounted. Cpuset discarded."
 NO_PIDS = "Your kernel does not support PIDs limit capabilities or the cgroup is not mounted. PIDs limit discarded."
@@ -160,13 +161,13 @@ def _set_or_warn(directory: str, name: str, value: int | str, warning: str, warn
 def apply_cpu(directory: str, cpu: CPU) -> list[str]:
     """cpu.shares, CFS bandwidth (µs), real-time bandwidth (µs). 0 is "not given", as for runc."""
     warnings: list[str] = []
-    if cpu.idle is not None:
+    if cpu.idle is not None and wanted(directory, "cpu.idle", cpu.idle):
         set_value(directory, "cpu.idle", cpu.idle)
     if cpu.shares and not cpu.idle:
         check_shares(cpu.shares)
         _set_or_warn(directory, "cpu.shares", cpu.shares, NO_SHARES, warnings)
     bandwidth = []
-    if cpu.burst is not None:
+    if cpu.burst is not None and has_burst(directory, "cpu.cfs_burst_us", cpu.burst, warnings):
         bandwidth.append(("cpu.cfs_burst_us", cpu.burst))
     if cpu.period:
         bandwidth.append(("cpu.cfs_period_us", cpu.period))
@@ -185,6 +186,20 @@ def apply_cpu(directory: str, cpu: CPU) -> list[str]:
     if realtime:
         _apply_realtime(directory, realtime)
     return warnings
+
+
+def wanted(directory: str, name: str, value: int) -> bool:
+    """Whether a switch is to be written: 0 needs no file where the kernel lacks the whole thing."""
+    return value != 0 or controlfile.exists(directory, name)
+
+
+def has_burst(directory: str, name: str, burst: int, warnings: list[str]) -> bool:
+    """Whether the file (Linux 5.14) is there to be written. The quota has to hold without it."""
+    if controlfile.exists(directory, name):
+        return True
+    if burst:
+        warnings.append(NO_BURST)
+    return False
 
 
 def check_shares(shares: int) -> None:

@@ -28,6 +28,8 @@ from sampan.linux.cgroup.limits_v1 import (
     apply_rdma,
     check_page_size,
     check_shares,
+    has_burst,
+    wanted,
 )
 
 TYPE_CHECKING = False
@@ -98,25 +100,25 @@ def check_unified_name(name: str) -> None:
 
 
 def apply_memory(directory: str, memory: Memory) -> list[str]:
-    """memory.max, memory.swap.max (swap alone, where OCI counts memory and swap together), memory.low.
+    """memory.swap.max (swap alone, where OCI counts memory and swap together), memory.max, memory.low.
 
-    A limit of 0 is "not given", as for runc.
+    Swap first: what no longer fits a lower memory.max may have to go there. A limit of 0 is "not given", as for runc.
     """
     warnings: list[str] = []
     swap = memory.swap or None
     if memory.limit == -1 and swap is None:
         swap = -1
-    if memory.limit:
-        if memory.check_before_update is not False:
-            _check_usage(directory, memory.limit)
-        set_value(directory, "memory.max", "max" if memory.limit < 0 else memory.limit)
     if swap is not None:
         value = _swap_alone(directory, memory.limit or None, swap)
         try:
             set_value(directory, "memory.swap.max", value)
         except Unsupported:
-            if value != "max":
+            if value not in ("max", 0):
                 warnings.append(NO_SWAP_LIMIT)
+    if memory.limit:
+        if memory.check_before_update is not False:
+            _check_usage(directory, memory.limit)
+        set_value(directory, "memory.max", "max" if memory.limit < 0 else memory.limit)
     if memory.reservation:
         set_value(directory, "memory.low", "max" if memory.reservation < 0 else memory.reservation)
     if memory.kernel or memory.kernel_tcp:
@@ -174,7 +176,7 @@ def _swap_alone(directory: str, limit: int | None, swap: int) -> int | str:
 def apply_cpu(directory: str, cpu: CPU) -> list[str]:
     """cpu.weight, cpu.max, cpu.max.burst, cpu.idle. v2 has no real-time bandwidth."""
     warnings: list[str] = []
-    if cpu.idle is not None:
+    if cpu.idle is not None and wanted(directory, "cpu.idle", cpu.idle):
         set_value(directory, "cpu.idle", cpu.idle)
     if cpu.shares and not cpu.idle:
         check_shares(cpu.shares)
@@ -182,33 +184,36 @@ def apply_cpu(directory: str, cpu: CPU) -> list[str]:
             set_value(directory, "cpu.weight", weight_of_shares(cpu.shares))
         except Unsupported:
             warnings.append(NO_SHARES)
+    burst = cpu.burst
+    if burst is not None and not has_burst(directory, "cpu.max.burst", burst, warnings):
+        burst = None
     if cpu.quota or cpu.period:
         try:
-            _set_bandwidth(directory, cpu)
+            _set_bandwidth(directory, cpu, burst)
         except (Unsupported, FileNotFoundError):
             warnings.append(NO_CFS)
-    elif cpu.burst is not None:
-        set_value(directory, "cpu.max.burst", cpu.burst)
+    elif burst is not None:
+        set_value(directory, "cpu.max.burst", burst)
     if cpu.realtime_runtime or cpu.realtime_period:
         warnings.append("cgroup v2 has no CPU real-time bandwidth. CPU real-time period/runtime discarded.")
     return warnings
 
 
-def _set_bandwidth(directory: str, cpu: CPU) -> None:
+def _set_bandwidth(directory: str, cpu: CPU, burst: int | None) -> None:
     quota, period = controlfile.read(directory, "cpu.max").split()
     if cpu.quota:
         quota = str(cpu.quota) if cpu.quota > 0 else "max"
     if cpu.period:
         period = str(cpu.period)
     burst_refused = False
-    if cpu.burst is not None:  # burst ≤ quota must hold at every step
+    if burst is not None:  # burst ≤ quota must hold at every step
         try:
-            set_value(directory, "cpu.max.burst", cpu.burst)
+            set_value(directory, "cpu.max.burst", burst)
         except InvalidArgument:
             burst_refused = True
     set_value(directory, "cpu.max", f"{quota} {period}")
     if burst_refused:
-        set_value(directory, "cpu.max.burst", cpu.burst or 0)
+        set_value(directory, "cpu.max.burst", burst or 0)
 
 
 def weight_of_shares(shares: int) -> int:

@@ -2,7 +2,8 @@
 
 The OCI runtime spec asks for an error where a property cannot be applied (runtime.md, "Lifecycle"); Docker asks for a
 warning and goes on (`Group.apply` returns those). What runc lets pass on every host passes here, too: kernel memory,
-v2's lack of swappiness, of an OOM killer that can be switched off and of real-time budgets, and no limit of swap.
+v2's lack of swappiness, of an OOM killer that can be switched off and of real-time budgets, no limit
+of swap, and no swap.
 """
 
 from __future__ import annotations
@@ -27,17 +28,23 @@ _V2_RARE = ("rdma", "misc")
 
 
 def check_sizes(resources: Resources) -> None:
-    """Raises InvalidArgument for a size beyond 64 bits: of which the kernel takes what its memparse() leaves, say 0."""
-    sizes = [("hugepageLimits", limit.limit) for limit in resources.hugepage_limits]
+    """Raises InvalidArgument for a size beyond its type, of which the kernel takes what its memparse() leaves, say 0.
+
+    And for one below -1, which is no limit: on v2 anything negative would be written as that.
+    """
+    for limit in resources.hugepage_limits:
+        _check_size("hugepageLimits", limit.limit, 1 << 64)
     if (memory := resources.memory) is not None:
-        sizes += [
-            ("memory.limit", memory.limit or 0), ("memory.reservation", memory.reservation or 0),
-            ("memory.swap", memory.swap or 0), ("memory.kernel", memory.kernel or 0),
-            ("memory.kernelTCP", memory.kernel_tcp or 0),
-        ]
-    for asked, size in sizes:
-        if not -(1 << 63) <= size < 1 << 64:
-            raise InvalidArgument(f"linux.resources.{asked} is out of range: {size} does not fit 64 bits")
+        for name, size in (
+            ("limit", memory.limit), ("reservation", memory.reservation), ("swap", memory.swap),
+            ("kernel", memory.kernel), ("kernelTCP", memory.kernel_tcp),
+        ):
+            _check_size(f"memory.{name}", size or 0, 1 << 63)
+
+
+def _check_size(asked: str, size: int, end: int) -> None:
+    if not -1 <= size < end:
+        raise InvalidArgument(f"linux.resources.{asked} is out of range: {size}")
 
 
 def check(paths: Mapping[str, str], v2: bool, resources: Resources) -> None:
@@ -97,7 +104,7 @@ def _memory(memory: Memory, v2: bool) -> Iterator[Need]:
         yield "memory.limit", "memory", ("memory.limit_in_bytes",), ("memory.max",)
     if memory.reservation is not None and memory.reservation > 0:
         yield "memory.reservation", "memory", ("memory.soft_limit_in_bytes",), ("memory.low",)
-    if memory.swap is not None and memory.swap > 0:
+    if memory.swap is not None and memory.swap > 0 and not (v2 and memory.swap == memory.limit):
         yield "memory.swap", "memory", ("memory.memsw.limit_in_bytes",), ("memory.swap.max",)
     if memory.swappiness is not None and not v2:
         yield "memory.swappiness", "memory", ("memory.swappiness",), ()
