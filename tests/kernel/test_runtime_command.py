@@ -290,6 +290,31 @@ def test_an_update_that_fails_half_way_is_taken_back(boat: Dock) -> None:
     assert all(changed[name] != before[name] for name in before)
 
 
+def test_zeros_of_an_update_are_no_limits_of_before(boat: Dock) -> None:
+    """dockerd sends all members of what it updates, 0 for those that stay; then a later one fails."""
+    boat.config["linux"]["resources"] = {"memory": {"limit": 128 << 20}, "pids": {"limit": 40}, "cpu": {"shares": 512}}
+    boat.launch("sleep", "1000")
+    before = limits(boat)
+    zeros = {"memory": {"limit": 0, "reservation": 0, "swap": 0}, "pids": {"limit": 0}, "cpu": {"shares": 0},
+             "blockIO": {"weight": 0}}
+    boat.ok("update", "-r", "-", boat.name, stdin=None, input=json.dumps(zeros))
+    kept = json.loads((boat.states / boat.name / "config.json").read_text())["linux"]["resources"]
+    assert (kept["memory"]["limit"], kept["pids"]["limit"], kept["cpu"]["shares"]) == (128 << 20, 40, 512)
+    bad = {**zeros, "blockIO": {"throttleReadBpsDevice": [{"major": 4000, "minor": 77, "rate": 1 << 20}]}}
+    assert boat.call("update", "-r", "-", boat.name, stdin=None, input=json.dumps(bad)).returncode == 1
+    assert limits(boat) == before
+
+
+def test_what_is_idle_no_longer_has_its_shares_again(boat: Dock) -> None:
+    boat.config["linux"]["resources"] = {"cpu": {"shares": 512}}
+    boat.launch("sleep", "1000")
+    before = limits(boat)
+    boat.ok("update", "--cpu-idle", "1", boat.name)
+    assert limits(boat) != before
+    boat.ok("update", "--cpu-idle", "0", boat.name)
+    assert limits(boat) == before
+
+
 def limits(boat: Dock) -> dict[str, str]:
     """The files that the update above writes, as they are."""
     names = (

@@ -16,6 +16,13 @@ if TYPE_CHECKING:
 
 _RDT_L3, _RDT_BANDWIDTH = "/sys/fs/resctrl/info/L3", "/sys/fs/resctrl/info/MB"
 
+_ZERO_IS_NOTHING = {
+    "memory": ("limit", "reservation", "swap", "kernel", "kernelTCP"),
+    "cpu": ("shares", "quota", "period", "realtimeRuntime", "realtimePeriod"), "pids": ("limit",),
+    "blockIO": ("weight", "leafWeight"),
+}
+"""What Docker sends as 0 for "leave it as it is"; runc, too, takes it as not given."""
+
 _THROTTLES = ("throttleReadBpsDevice", "throttleWriteBpsDevice", "throttleReadIOPSDevice", "throttleWriteIOPSDevice")
 
 
@@ -33,10 +40,10 @@ def update(entry: Entry, wanted: oci.Resources) -> list[str]:
     group = entry.group(record)
     if group is None:
         raise Unsupported(f"container {entry.id} has no cgroup of its own: it has no limits to update")
-    wanted.devices = []
     spec = entry.spec()
     assert spec.linux is not None
     before = spec.linux.resources or oci.Resources()
+    wanted = completed(before, wanted)
     old = undoing(before, wanted, _never_set(group))
     try:
         warnings = group.apply(wanted)
@@ -46,6 +53,22 @@ def update(entry: Entry, wanted: oci.Resources) -> list[str]:
     spec.linux.resources = merge(before, wanted)
     entry.write_file("config.json", encode(spec))
     return warnings
+
+
+def completed(before: oci.Resources, wanted: oci.Resources) -> oci.Resources:
+    """`wanted` without devices, and without what says nothing; it must not be taken for a limit that was written down.
+
+    With the shares that the spec gave to what is idle no longer: the kernel has forgotten them.
+    """
+    parts = to_builtins(wanted)
+    parts.pop("devices", None)
+    for part, names in _ZERO_IS_NOTHING.items():
+        if part in parts:
+            parts[part] = {name: value for name, value in parts[part].items() if value or name not in names}
+    cpu = parts.get("cpu", {})
+    if cpu.get("idle") == 0 and before.cpu is not None and before.cpu.shares:
+        cpu.setdefault("shares", before.cpu.shares)
+    return convert(parts, type=oci.Resources)
 
 
 def undoing(before: oci.Resources, wanted: oci.Resources, unset: dict[str, dict[str, object]]) -> oci.Resources:
