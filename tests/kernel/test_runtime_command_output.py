@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.runtime_fixture import Dock, dock
+from tests.runtime_fixture import Dock, dock, one_clear_line
 
 
 @pytest.fixture
@@ -70,3 +70,17 @@ def test_closed_stdio_does_no_harm(boat: Dock) -> None:
         env=dict(os.environ),
     )
     assert done.returncode == 0 and (boat.directory / "err").read_text() == ""
+
+
+@pytest.mark.parametrize(("command", "words"), [
+    (["exec", "boat", "/bin/\udcff"], 'exec failed: exec: "/bin/?"'),
+    (["exec", "--cwd", "/\udcff", "boat", "true"], 'exec failed: chdir to cwd ("/?") failed'),
+    (["run", "--bundle", "{directory}/\udcff", "other"], "is not UTF-8"),
+    (["state", "\udcff"], "invalid container ID format"),
+])
+def test_bytes_that_are_no_text_end_in_a_clear_error(boat: Dock, command: list[str], words: str) -> None:
+    boat.launch("sleep", "1000")
+    (boat.directory / "\udcff").mkdir()
+    (boat.directory / "config.json").rename(boat.directory / "\udcff/config.json")
+    done = boat.call(*[word.format(directory=boat.directory) for word in command])
+    assert done.returncode in (1, 255) and words in one_clear_line(done.stderr).replace('\\"', '"')

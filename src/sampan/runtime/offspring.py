@@ -89,7 +89,8 @@ def guarded(sync: socket.socket, act: Callable[[], None]) -> NoReturn:
 
 def _report(sync: socket.socket, error: SampanError) -> None:
     message = to_message(error)
-    message["message"] = str(message["message"])[:_LONGEST]  # it may quote what is longer than a message can be
+    text = str(message["message"])[:_LONGEST]  # it may quote what is longer than a message can be
+    message["message"] = text.encode(errors="replace").decode()  # or a name of a file, which may hold any bytes
     try:
         wire.send(sync, {"error": message})
     except OSError:

@@ -23,6 +23,10 @@ _CLOCKS = ("monotonic", "boottime")
 def load(directory: str) -> oci.Spec:
     """The checked spec of a bundle; bind sources and the root as absolute paths. Raises NotFound, InvalidArgument."""
     bundle = os.path.abspath(directory)
+    try:
+        bundle.encode()
+    except UnicodeEncodeError:
+        raise InvalidArgument(f"the bundle's path {bundle!r} is not UTF-8: no JSON can say where it is") from None
     spec = decode_spec(_read(f"{bundle}/config.json"))
     check(spec)
     assert spec.root is not None
