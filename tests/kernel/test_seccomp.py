@@ -15,7 +15,7 @@ import pytest
 
 from sampan.engine.spec.seccomp import default_policy
 from sampan.errors import InvalidArgument
-from sampan.linux import process, seccomp, seccomp_cache, seccomp_compiler
+from sampan.linux import process, seccomp, seccomp_answer, seccomp_cache, seccomp_compiler
 from sampan.oci.runtime import Seccomp, SeccompArg, SyscallRule
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -291,3 +291,22 @@ def test_a_filter_cannot_be_loaded_without_the_right_to(docker_like: bytes) -> N
     assert outcome(docker_like, load) == 0
     with pytest.raises(OSError, match="Invalid argument"):
         seccomp.load(b"\xff" * 8)
+
+
+def test_what_a_filter_answers_is_known_before(docker_like: bytes, compiler: seccomp_compiler.Compiler) -> None:
+    """By running it ourselves: the same as the kernel says."""
+    new_user, plain = 0x10000000, 0x8000  # CLONE_NEWUSER, CLONE_PARENT
+    assert seccomp_answer.allows(docker_like, "clone", plain)
+    assert not seccomp_answer.allows(docker_like, "clone", new_user | plain)
+    assert all(seccomp_answer.allows(docker_like, call) for call in ("sendmsg", "setsid", "exit_group"))
+    assert not seccomp_answer.allows(docker_like, "a call that is not known here")
+    for op, value, value_two in (
+        ("EQ", 5, 0), ("NE", 5, 0), ("LT", 5, 0), ("LE", 5, 0), ("GT", 5, 0), ("GE", 5, 0), ("MASKED_EQ", 7, 5),
+        ("EQ", 1 << 33, 0), ("GT", 1 << 33, 0),
+    ):
+        condition = where(1, f"SCMP_CMP_{op}", value, value_two)
+        rule = SyscallRule(names=["ioctl"], action="SCMP_ACT_ERRNO", args=[condition])
+        bpf = compiler.compile(Seccomp(default_action=ALLOW, architectures=["SCMP_ARCH_X86_64"], syscalls=[rule]))
+        for argument in (0, 4, 5, 6, 13, (1 << 33) - 1, 1 << 33, (1 << 33) + 1):
+            refused = outcome(bpf, call(16, 999, argument)) == errno.EPERM
+            assert seccomp_answer.allows(bpf, "ioctl", 999, argument) != refused, (op, value, argument)

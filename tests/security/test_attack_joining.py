@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.runtime_fixture import Dock, dock, ended
+from tests.runtime_fixture import PATIENCE, Dock, dock, ended
+
+from sampan.engine.spec.seccomp import default_policy
+from sampan.lean.structs import encode
+from sampan.linux import capability
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -62,3 +67,57 @@ def test_cve_2016_9962_nobody_inside_speaks_for_what_joins(
     finally:
         victim.kill()
         victim.wait()
+
+
+WATCH = "echo x > /ready; while [ ! -e /stop ]; do grep -h CapPrm /proc/[0-9]*/status >> /found 2>/dev/null; done"
+FILTERS: dict[str, object] = {
+    "none": None,
+    "default": default_policy(frozenset({"CAP_SYS_PTRACE"}), os.uname().machine, (6, 1)),
+}
+
+
+@pytest.mark.parametrize(("no_new_privileges", "policy", "options"), [
+    (True, "none", []), (False, "none", ["--user", "1000:1000"]), (False, "default", []),
+    (True, "default", ["--user", "1000:1000"]),
+])
+def test_cve_2016_9962_what_joins_is_never_more_powerful_than_the_container(
+    boat: Dock, no_new_privileges: bool, policy: str, options: list[str]
+) -> None:
+    """With CAP_SYS_PTRACE one inside can do with any process that he sees what that one may: load a module, say."""
+    process = boat.config["process"]
+    for names in process["capabilities"].values():
+        names.append("CAP_SYS_PTRACE")
+    process["noNewPrivileges"] = no_new_privileges
+    if FILTERS[policy] is not None:
+        boat.config["linux"]["seccomp"] = json.loads(encode(FILTERS[policy]))
+    os.mkfifo(boat.root / "ready")
+    ready = os.open(boat.root / "ready", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        pid = boat.launch("sh", "-c", f"{WATCH}; exit 0")
+        poll = select.poll()
+        poll.register(ready, select.POLLIN)
+        assert poll.poll(1000 * PATIENCE)
+    finally:
+        os.close(ready)
+    for number in range(4):
+        done = boat.exec("true", options=options)
+        assert done.returncode == 0, (number, done.stderr)
+    (boat.root / "stop").touch()
+    ended(pid)
+    own = capability.to_mask(process["capabilities"]["permitted"])
+    seen = {int(line.split()[1], 16) for line in (boat.root / "found").read_text().splitlines()}
+    assert own in seen and [hex(mask) for mask in seen if mask & ~own] == []
+
+
+@pytest.mark.parametrize("refused", ["setsid", "clone", "sendmsg", "exit_group"])
+def test_a_filter_that_forbids_the_birth_of_what_joins_does_not_forbid_exec(boat: Dock, refused: str) -> None:
+    """Then it is loaded by the one who is born, as runc has it."""
+    boat.config["process"]["noNewPrivileges"] = False
+    boat.launch("sleep", "1000")
+    file = boat.states / boat.name / "config.json"  # the program of create would not come so far either
+    spec = json.loads(file.read_text())
+    spec["linux"]["seccomp"] = {
+        "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": [refused], "action": "SCMP_ACT_ERRNO"}]
+    }
+    file.write_text(json.dumps(spec))
+    assert boat.exec("grep", "Seccomp:", "/proc/self/status").stdout.split() == ["Seccomp:", "2"]

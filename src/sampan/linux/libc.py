@@ -15,6 +15,7 @@ lib = ctypes.PyDLL(None, use_errno=True)
 _MACHINE = os.uname().machine
 # From 424 on every architecture shares its numbers (include/uapi/asm-generic/unistd.h).
 NR_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}.get(_MACHINE, -1)
+NR_CLONE = {"x86_64": 56, "aarch64": 220}.get(_MACHINE, -1)
 NR_OPEN_TREE = 428
 NR_MOVE_MOUNT = 429
 NR_FSOPEN = 430

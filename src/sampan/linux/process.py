@@ -19,7 +19,7 @@ PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
 
 CLOSE_RANGE_CLOEXEC = 4
-_TIOCSCTTY, _TIOCSWINSZ = 0x540E, 0x5414  # ioctl_tty(2), asm-generic/ioctls.h: loading termios takes 0.3 ms
+TIOCSCTTY, _TIOCSWINSZ = 0x540E, 0x5414  # ioctl_tty(2), asm-generic/ioctls.h: loading termios takes 0.3 ms
 
 _prctl = libc.lib.prctl
 _sethostname = libc.lib.sethostname
@@ -94,7 +94,7 @@ def pivot_root_here() -> None:
 
 def set_controlling_terminal(fd: int) -> None:
     """Make the terminal `fd` this session's controlling terminal; the caller is a session leader."""
-    fcntl.ioctl(fd, _TIOCSCTTY, 0)
+    fcntl.ioctl(fd, TIOCSCTTY, 0)
 
 
 def set_window_size(fd: int, height: int, width: int) -> None:

@@ -2,13 +2,15 @@
 
     shim            joining process                    program
       │ fork ────────────▶│ cgroup, namespaces by the init's pidfd, terminal
-      │                   │ clone3(PARENT) ───────────────▶│ born in the container's pid namespace
-      │◀─ {"born"} ───────┤ ends                           │ user, capabilities, seccomp, execve
+      │                   │ user, capabilities
+      │                   │ clone(PARENT) ────────────────▶│ born in the container's pid namespace
+      │◀─ {"born"} ───────┤ ends                           │ seccomp, execve
       │◀─ end of file, or {"error"} ───────────────────────┤
 
 What joins is not in the container's pid namespace, so nobody inside sees it; what goes on is born there with nothing of
-the host: its root and its descriptors are the container's. A process with CAP_SYS_PTRACE inside may look into it
-all the same; others may not, because it inherits the shim's being non-dumpable (CVE-2016-9962).
+the host: its root and its descriptors are the container's, and so are its rights, but where they have to change later
+(`_may_be_born_late`). A process with CAP_SYS_PTRACE inside may look into it, and gains nothing; others may not, because
+it is not dumpable (CVE-2016-9962).
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import os
 from sampan.errors import Conflict, Internal, SampanError, from_message
 from sampan.jobs import channel as wire
 from sampan.lean.record import dataclass, field
-from sampan.linux import clone, process, userns
+from sampan.linux import clone, libc, process, seccomp, seccomp_answer, userns
 from sampan.linux.cgroup.group import Group
 from sampan.oci import runtime as oci
 from sampan.runtime import container, identity, init, offspring
@@ -74,10 +76,11 @@ class OpenTerminal:
 
 
 @dataclass(frozen=True)
-class BeBornInside:
+class BeBornEarly:
     """Fork into the pid namespace that was joined. The child, our parent's, goes on; we say who it is, and end.
 
-    It takes with it what `setup` still needs, and no other descriptor.
+    Who may trace inside can do with it what only the host's root may: this is for what init.BeBornLate cannot do. It
+    takes with it what `setup` still needs, and no other descriptor.
     """
 
     sync: socket.socket
@@ -162,10 +165,11 @@ def _start(
     try:
         setup = _setup(spec, init_pidfd, init_pid, stdio, filter, extras)
         setup.keep = [init_pidfd, *join_fds, *range(3, 3 + setup.preserve_fds)]
+        setup.born_late = _may_be_born_late(setup)
         work = _work(setup, init_pidfd, init_pid, group, join_fds, extras)
 
         def child(sync: socket.socket) -> None:
-            init.run(sync, [*work, BeBornInside(sync, setup)], setup)
+            init.run(sync, work if setup.born_late else [*work, BeBornEarly(sync, setup)], setup)
 
         others = process.children()
         v2 = group.open_v2_fd() if group is not None else None
@@ -199,6 +203,25 @@ def _setup(
         setup.user_namespace = init_pidfd
         setup.uid_map = userns.read_map(init_pid, "uid_map")
     return setup
+
+
+def _may_be_born_late(setup: init.ProcessSetup) -> bool:
+    """Whether what is left to do once its rights are those of the program can be done with these.
+
+    A filter that has to be loaded before must allow the birth. Who is born does not get his parent's deadline
+    (sched(7)), and counts one more against a limit of the user's processes.
+    """
+    spec, filter = setup.process, setup.seccomp
+    if spec.scheduler is not None or any(limit.type == "RLIMIT_NPROC" for limit in spec.rlimits):
+        return False
+    if filter is None or spec.no_new_privileges:
+        return libc.NR_CLONE >= 0
+    if filter.flags & seccomp.FLAG_NEW_LISTENER:
+        return False  # who asks about it waits for the birth
+    calls = {"clone": (clone.PARENT,), "sendmsg": (), "exit_group": (), "setsid": ()}
+    if setup.console is not None:
+        calls["ioctl"] = (0, process.TIOCSCTTY)
+    return all(seccomp_answer.allows(filter.bpf, call, *arguments) for call, arguments in calls.items())
 
 
 def _work(

@@ -23,7 +23,7 @@ from sampan.errors import StartFailed
 from sampan.jobs import channel as wire
 from sampan.lean import structs
 from sampan.lean.record import dataclass, field
-from sampan.linux import capability, paths, process, seccomp, signals, trampoline, userns
+from sampan.linux import capability, clone, paths, process, seccomp, signals, trampoline, userns
 from sampan.oci import runtime as oci
 from sampan.runtime import attributes, gate, offspring, pid1, users, working_directory
 from sampan.runtime.identity import LayDownOverrides
@@ -51,8 +51,9 @@ class ProcessSetup:
     `user_namespace` is the one to enter last, by its own or a process's descriptor; `uid_map` is its mapping.
     `gate`: the socket to wait on for the word to start (gate.py), -1: go on at once. `start_hooks` run just before the
     program, as the user it runs as. `preserve_fds`: that many descriptors from 3 on are the program's. `follow`: end
-    with the parent. `entered` is called in the root, as the one we are still. `trampoline`: we run on a writable
-    interpreter, which nobody inside may get hold of.
+    with the parent. `born_late`: the program's process is not this one but a sibling, born as the user it is, where our
+    children go (setns(2) of a pid namespace). `entered` is called in the root, as the one we are still. `trampoline`:
+    we run on a writable interpreter, which nobody inside may get hold of.
     """
 
     process: oci.Process
@@ -71,6 +72,7 @@ class ProcessSetup:
     preserve_fds: int = 0
     follow: bool = True
     trampoline: bool = False
+    born_late: bool = False
     entered: Callable[[], None] | None = None
 
 
@@ -96,11 +98,9 @@ def _become(sync: socket.socket, stage: Stage, setup: ProcessSetup, report: Repo
     environment = _environment(spec.env, identity.home)
     console = setup.console
     working_directory.enter(stage.root, spec.cwd)
-    os.setsid()
     stdio = setup.stdio
     if console is not None:
         _give(console.peer, _host_uid(setup, identity.uid))
-        process.set_controlling_terminal(console.peer)
         stdio = (console.peer, console.peer, console.peer)
     else:
         stdio = _own_stdio(stage.root, stdio, _host_uid(setup, identity.uid))
@@ -110,13 +110,18 @@ def _become(sync: socket.socket, stage: Stage, setup: ProcessSetup, report: Repo
     filter = None if aboard else setup.seccomp
     hide = [LayDownOverrides(setup.sets)] if setup.trampoline and setup.sets is not None else []
     early = hide if spec.no_new_privileges and filter is not None else []  # its filter may forbid it later
+    birth = [BeBornLate(sync, setup)] if setup.born_late else []
     last = attributes.process_operations(
-        spec, identity, setup.sets, setup.last_cap, linux=setup.linux, filter=filter,
-        sync=sync.fileno(), user_namespace=setup.user_namespace, before_filter=early,
+        spec, identity, setup.sets, setup.last_cap, linux=setup.linux, filter=filter, sync=sync.fileno(),
+        user_namespace=setup.user_namespace, before_filter=[*birth, *early] if spec.no_new_privileges else (),
     )
+    if not spec.no_new_privileges:
+        last += birth
     os.umask(0o022 if spec.user.umask is None else spec.user.umask)
     for target, fd in enumerate(stdio):  # while it waits it keeps nothing open that a caller reads to its end
         os.dup2(fd, target)
+    if not birth:
+        _lead_session(console is not None)
     if setup.gate >= 0:
         _find(spec.args, environment.get("PATH", DEFAULT_PATH))  # what cannot be started is not created, as with runc
     if setup.entered is not None:
@@ -130,6 +135,9 @@ def _become(sync: socket.socket, stage: Stage, setup: ProcessSetup, report: Repo
         wire.send(sync, {"exec": True})  # from here on only an error is news: a filter may forbid to say more
     stage.warnings = []
     board = _trampoline(sync, setup.seccomp if aboard else None) if setup.trampoline else -1
+    if birth:
+        preserved = range(3, 3 + setup.preserve_fds)
+        process.close_all_but([sync.fileno(), board, setup.user_namespace, *preserved])
     perform(last, stage, Recorder())
     if stage.warnings:
         wire.send(sync, {"warnings": stage.warnings})
@@ -138,6 +146,35 @@ def _become(sync: socket.socket, stage: Stage, setup: ProcessSetup, report: Repo
     if not early:
         perform(hide, stage, Recorder())
     _execute(sync, setup, program, environment, board)
+
+
+@dataclass(frozen=True)
+class BeBornLate:
+    """Be born in the pid namespace of others, who see nothing but a process that may no more than the program.
+
+    Even one with the right to trace gains nothing by looking into it (CVE-2016-9962). The child, our parent's, goes on;
+    we say who it is, and end.
+    """
+
+    sync: socket.socket
+    setup: ProcessSetup
+
+    def describe(self) -> str:
+        return "be born in the container's pid namespace"
+
+    def apply(self, stage: Stage) -> None:
+        pid = clone.clone_sibling()
+        if pid != 0:
+            wire.send(self.sync, {"born": pid})
+            os._exit(0)
+        _lead_session(self.setup.console is not None)
+
+
+def _lead_session(terminal: bool) -> None:
+    """A session of its own; stdin is its terminal, if it has one."""
+    os.setsid()
+    if terminal:
+        process.set_controlling_terminal(0)
 
 
 def _trampoline(sync: socket.socket, filter: Filter | None) -> int:
