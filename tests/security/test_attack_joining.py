@@ -70,6 +70,22 @@ def test_cve_2016_9962_nobody_inside_speaks_for_what_joins(
 
 
 WATCH = "echo x > /ready; while [ ! -e /stop ]; do grep -h CapPrm /proc/[0-9]*/status >> /found 2>/dev/null; done"
+
+
+def launch_watch(boat: Dock, script: str) -> int:
+    """The pid of a container's process 1, once it watches."""
+    os.mkfifo(boat.root / "ready")
+    ready = os.open(boat.root / "ready", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        pid = boat.launch("sh", "-c", script)
+        poll = select.poll()
+        poll.register(ready, select.POLLIN)
+        assert poll.poll(1000 * PATIENCE)
+    finally:
+        os.close(ready)
+    return pid
+
+
 FILTERS: dict[str, object] = {
     "none": None,
     "default": default_policy(frozenset({"CAP_SYS_PTRACE"}), os.uname().machine, (6, 1)),
@@ -90,15 +106,7 @@ def test_cve_2016_9962_what_joins_is_never_more_powerful_than_the_container(
     process["noNewPrivileges"] = no_new_privileges
     if FILTERS[policy] is not None:
         boat.config["linux"]["seccomp"] = json.loads(encode(FILTERS[policy]))
-    os.mkfifo(boat.root / "ready")
-    ready = os.open(boat.root / "ready", os.O_RDONLY | os.O_NONBLOCK)
-    try:
-        pid = boat.launch("sh", "-c", f"{WATCH}; exit 0")
-        poll = select.poll()
-        poll.register(ready, select.POLLIN)
-        assert poll.poll(1000 * PATIENCE)
-    finally:
-        os.close(ready)
+    pid = launch_watch(boat, f"{WATCH}; exit 0")
     for number in range(4):
         done = boat.exec("true", options=options)
         assert done.returncode == 0, (number, done.stderr)
@@ -121,3 +129,18 @@ def test_a_filter_that_forbids_the_birth_of_what_joins_does_not_forbid_exec(boat
     }
     file.write_text(json.dumps(spec))
     assert boat.exec("grep", "Seccomp:", "/proc/self/status").stdout.split() == ["Seccomp:", "2"]
+
+
+def test_cve_2021_3602_what_joins_shows_no_environment_of_the_host(boat: Dock) -> None:
+    """To who may look: an engine's environment may hold the password of a registry's proxy."""
+    for names in boat.config["process"]["capabilities"].values():
+        names.append("CAP_SYS_PTRACE")
+    boat.env["OF_THE_HOST"] = "hunter2"
+    look = WATCH.replace("grep -h CapPrm /proc/[0-9]*/status", "cat /proc/[0-9]*/environ")
+    pid = launch_watch(boat, f"{look}; exit 0")
+    for _ in range(4):
+        assert boat.exec("true").returncode == 0
+    (boat.root / "stop").touch()
+    ended(pid)
+    seen = (boat.root / "found").read_bytes()
+    assert b"PATH=/bin" in seen and b"hunter2" not in seen

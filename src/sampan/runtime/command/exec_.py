@@ -57,6 +57,10 @@ COMMAND = Command(
 )
 
 
+_NEEDED = ("XDG_RUNTIME_DIR", "LD_LIBRARY_PATH")
+"""Of our environment: who may look into what joins can read it there (CVE-2021-3602), and nothing else uses it."""
+
+
 def run(call: Call) -> int:
     parsed = call.parsed
     if len(parsed.arguments) == 1 and not parsed.text("process"):
@@ -64,7 +68,7 @@ def run(call: Call) -> int:
     with call.entry() as entry:
         spec = entry.spec()
         if execute.is_watched(entry.read(), spec) and not interpreter.is_readonly():  # CVE-2019-5736
-            interpreter.restart(sys.orig_argv[1:], os.environ)
+            interpreter.restart(sys.orig_argv[1:], {name: os.environ[name] for name in _NEEDED if name in os.environ})
         options = _options(parsed, spec)
         if parsed.flag("detach"):
             joined = execute.execute(entry, options)
