@@ -95,3 +95,20 @@ def test_cve_2025_52565_an_exec_opens_no_ptmx_that_is_none(boat: Dock) -> None:
         for fd in (master, peer, fifo):
             os.close(fd)
         opened.close()
+
+
+def test_what_a_container_makes_in_the_runtimes_directory_can_be_deleted(boat: Dock) -> None:
+    """`notify` is mounted inside, read-only; root there may make it writable. Any depth, and no link is followed."""
+    boat.create("sleep", "1000")
+    place = boat.states / boat.name / "notify"
+    place.mkdir()
+    (place / "link").symlink_to(boat.root)
+    here = os.open(place, os.O_RDONLY)
+    for _ in range(1500):  # deeper than Python calls itself
+        os.mkdir("deeper", dir_fd=here)
+        below = os.open("deeper", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+    boat.ok("delete", "--force", boat.name)
+    assert os.listdir(boat.states) == [] and (boat.root / "bin").is_dir()

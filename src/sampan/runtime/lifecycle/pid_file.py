@@ -10,7 +10,7 @@ def write(path: str, pid: int) -> None:
     directory, name = os.path.split(path)
     temporary = f"{directory or '.'}/.{name}.{os.getpid()}"
     try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         try:
             os.write(fd, str(pid).encode())
             os.rename(temporary, path)

@@ -246,22 +246,8 @@ class Entry:
     def remove(self) -> None:
         """Take the directory away; the id is free again. What is in it goes first, state.json last of all."""
         for name in sorted(os.listdir(self.fd), key=lambda name: name == "state.json"):
-            _remove(self.fd, name)
+            paths.remove_tree(self.fd, name)
         try:
             os.rmdir(f"{self.root}/{self.id}")  # allowed: the id was checked, the root is ours
         except FileNotFoundError:
             pass  # another delete was as fast
-
-
-def _remove(directory: int, name: str) -> None:
-    """A file, or a directory and all that is in it; links are not followed."""
-    try:
-        os.unlink(name, dir_fd=directory)
-    except IsADirectoryError:
-        below = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
-        try:
-            for each in os.listdir(below):
-                _remove(below, each)
-        finally:
-            os.close(below)
-        os.rmdir(name, dir_fd=directory)
