@@ -52,6 +52,7 @@ class EnterNamespaces:
         return "join the container's namespaces"
 
     def apply(self, stage: Stage) -> None:
+        process.prctl(process.PR_SET_DUMPABLE, 0)  # not earlier: /proc/self is root's then
         clone.setns(self.pidfd, self.flags)
         stage.root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
@@ -165,7 +166,7 @@ def _start(
     try:
         setup = _setup(spec, init_pidfd, init_pid, stdio, filter, extras)
         setup.keep = [init_pidfd, *join_fds, *range(3, 3 + setup.preserve_fds)]
-        setup.born_late = _may_be_born_late(setup)
+        setup.born_late = not _is_own(init_pid, "user") and _may_be_born_late(setup)
         work = _work(setup, init_pidfd, init_pid, group, join_fds, extras)
 
         def child(sync: socket.socket) -> None:
@@ -206,7 +207,8 @@ def _setup(
 
 
 def _may_be_born_late(setup: init.ProcessSetup) -> bool:
-    """Whether what is left to do once its rights are those of the program can be done with these.
+    """Whether what is left to do once its rights are those of the program can be done with these. Without a user
+    namespace of the container's: nobody in one may trace what was executed outside and is not dumpable (ptrace(2)).
 
     A filter that has to be loaded before must allow the birth. Who is born does not get his parent's deadline
     (sched(7)), and counts one more against a limit of the user's processes.
