@@ -126,6 +126,20 @@ def test_network_devices_move(boat: Dock) -> None:
     assert "inet 203.0.113.9/24" in seen and "inet6 2001:db8::9/64" in seen
 
 
+@pytest.mark.parametrize("second", [{"none0": {}}, {"lo": {}}])
+def test_no_network_device_is_lost_to_a_container_that_cannot_be(boat: Dock, second: dict[str, object]) -> None:
+    """One that has moved ends with the container's namespace: all are looked at before the first goes."""
+    for command in ("link add sampan-d0 type veth peer sampan-d1", "link set sampan-d0 up"):
+        subprocess.run(["ip", *command.split()], check=True)
+    try:
+        boat.config["linux"]["netDevices"] = {"sampan-d0": {"name": "eth7"}, **second}
+        assert "network device" in one_clear_line(boat.run("true").stderr)
+        seen = subprocess.run(["ip", "link", "show", "sampan-d0"], check=True, capture_output=True, text=True).stdout
+    finally:
+        subprocess.run(["ip", "link", "delete", "sampan-d0"], check=False, capture_output=True)
+    assert ",UP" in seen
+
+
 @pytest.mark.parametrize(("member", "value", "words"), [
     ("process", {"apparmorProfile": "docker-default"}, "apparmor"),
     ("process", {"selinuxLabel": "a:b:c:d"}, "selinux"),

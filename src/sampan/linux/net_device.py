@@ -44,10 +44,16 @@ def move(names: Mapping[str, str], netns: int) -> None:
     """Move devices of the caller's network namespace to that of the descriptor `netns`; each keeps its index if it can.
 
     `names`: name here → name there, "" to keep it, "eth%d" for the first that is free. They are up afterwards. Raises
-    OSError naming the device: ENODEV, EEXIST when the name is taken there. The devices before it have moved then, and
-    end, or come back, with the namespace.
+    OSError naming the device: ENODEV, EEXIST when the name is taken there; then none has moved. If the kernel refuses
+    one, those before it have moved, and end, or come back, with the namespace.
     """
     with NetlinkSocket(NETLINK_ROUTE) as here, _socket_in(netns) as there:
+        found, taken = _links(here), _links(there)
+        for name, new_name in names.items():
+            if name not in found:
+                raise OSError(19, "no such network device", name)
+            if (new_name or name) in taken:
+                raise OSError(17, f"the container has a network device {new_name or name} already", name)
         for name, new_name in names.items():
             try:
                 _move(here, there, name, new_name or name, netns)
