@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import select
 import signal
+import time
 from collections.abc import Callable
 
 import pytest
 from tests.cgroup_fixture import PARENT, burn_until_killed, has, pause, spawn, started
 
-from sampan.errors import Conflict, InvalidArgument, NotFound, Unsupported
+from sampan.errors import Conflict, InvalidArgument, NotFound, Unavailable, Unsupported
 from sampan.lean import structs
 from sampan.linux.cgroup import Group, Host, cgroupfs, controlfile, features, processes, prune, stats
 from sampan.oci.runtime import CPU, HugepageLimit, Memory, Pids, Resources
@@ -262,6 +263,28 @@ def test_a_signal_reaches_all(make_group: Callable[..., Group]) -> None:
     child = started(group)
     group.signal_all(signal.SIGKILL)
     assert child.wait() == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("v2", [True, False])
+def test_what_a_group_above_stops_is_not_said_to_go_on(host: Host, v2: bool) -> None:
+    if not (host.v2_freezer if v2 else "freezer" in host.v1):
+        pytest.skip("no such freezer here")
+    own = host if v2 else host.without_v2()
+    below = Group.create(own, f"{PARENT}/above/below")
+    above = Group.at(own, f"{PARENT}/above")
+    try:
+        above.freeze()
+        below.freeze()
+        began = time.monotonic()
+        with pytest.raises(Unavailable, match=r"unable to thaw cgroup .*below: .*above.* is frozen"):
+            below.thaw()
+        assert time.monotonic() - began < 5
+        above.thaw()
+        below.thaw()
+        assert not below.frozen()
+    finally:
+        below.remove()
+        prune(own, above.path)
 
 
 def test_frozen_says_so(make_group: Callable[..., Group]) -> None:

@@ -15,25 +15,40 @@ def freeze_v2(directory: str) -> None:
     """Freeze and wait until every process is. Raises Unavailable, thawed again, when one cannot be stopped, Conflict
     for a group that is gone.
     """
-    if not _set_v2(directory, "1", "frozen 1"):
+    _write_v2(directory, "1")
+    if not _wait_v2(directory, "frozen 1"):
         controlfile.set_value(directory, "cgroup.freeze", "0")
         raise Unavailable(f"unable to freeze cgroup {directory}: a process does not stop")
 
 
 def thaw_v2(directory: str) -> None:
-    """Thaw and wait until the group is. Raises as `freeze_v2`."""
-    if not _set_v2(directory, "0", "frozen 0"):
+    """Thaw and wait until the group is. Raises Unavailable where a group above is frozen, too: thawed with that one."""
+    _write_v2(directory, "0")
+    above = os.path.dirname(directory)
+    while controlfile.exists(above, "cgroup.freeze"):  # a root has none
+        if controlfile.text(above, "cgroup.freeze").strip() == "1":
+            raise Unavailable(f"unable to thaw cgroup {directory}: {above} is frozen")
+        above = os.path.dirname(above)
+    if not _wait_v2(directory, "frozen 0"):
         raise Unavailable(f"unable to thaw cgroup {directory}")
 
 
-def _set_v2(directory: str, value: str, event: str) -> bool:
+def _write_v2(directory: str, value: str) -> None:
     try:
         controlfile.write(directory, "cgroup.freeze", value)
-        return processes.wait_event(directory, event, _PATIENCE)
     except OSError as error:
         if error.errno in controlfile.GONE:
             raise _gone(directory) from error
         raise controlfile.failed(error, f"{directory}/cgroup.freeze", value) from error
+
+
+def _wait_v2(directory: str, event: str) -> bool:
+    try:
+        return processes.wait_event(directory, event, _PATIENCE)
+    except OSError as error:
+        if error.errno in controlfile.GONE:
+            raise _gone(directory) from error
+        raise
 
 
 def _gone(directory: str) -> Conflict:
@@ -75,5 +90,7 @@ def freeze_v1(directory: str) -> None:
 
 
 def thaw_v1(directory: str) -> None:
-    """Thaw; done when the write returns. Raises as `freeze_v2`."""
+    """Thaw; done when the write returns. Raises as `thaw_v2`."""
     _set_v1(directory, "THAWED")
+    if _state_v1(directory) != "THAWED":
+        raise Unavailable(f"unable to thaw cgroup {directory}: a group above it is frozen")

@@ -264,7 +264,7 @@ class Group:
             raise self._no_freezer()
 
     def thaw(self) -> None:
-        """Let them go on."""
+        """Let them go on. Raises Unavailable where a group above is frozen, too: they go on with that one."""
         if self.host.v2_freezer and UNIFIED in self._directories:
             freezer.thaw_v2(self._directories[UNIFIED])
         elif "freezer" in self._directories:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from sampan.errors import Conflict, InvalidArgument, NotFound
+from sampan.errors import Conflict, InvalidArgument, NotFound, Unavailable
 from sampan.linux import process, signals
 from sampan.runtime import offspring
 from sampan.runtime.lifecycle import hooks, status
@@ -95,7 +95,10 @@ def _end(entry: Entry, record: Record) -> None:
     group = entry.group(record)
     if group is not None:
         if group.frozen():
-            group.thaw()
+            try:
+                group.thaw()
+            except Unavailable:
+                pass  # a group above is frozen: on v2 they end all the same, on v1 `remove` says that they do not
         group.remove()
     if pidfd >= 0:
         offspring.kill(pidfd)

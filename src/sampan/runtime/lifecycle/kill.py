@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from sampan.errors import Conflict, NotFound
+from sampan.errors import Conflict, NotFound, Unavailable
 from sampan.linux import signals
 from sampan.runtime.lifecycle import status
 
@@ -58,7 +58,10 @@ def _thaw(entry: Entry, record: Record) -> None:
     """A frozen process of a v1 cgroup dies only once it is thawed; v2 lets it die frozen (cgroups(7))."""
     group = entry.group(record)
     if group is not None and group.frozen():
-        group.thaw()
+        try:
+            group.thaw()
+        except Unavailable:
+            return  # a group above is somebody else's to thaw: the signal waits for that
 
 
 def _signal_everyone(entry: Entry, record: Record, number: int) -> None:
