@@ -117,6 +117,50 @@ def test_a_reload_undoes_no_limit(create: Callable[..., Group]) -> None:
 
 
 @needs_systemd
+def test_a_reload_undoes_no_part_of_an_update(create: Callable[..., Group]) -> None:
+    """systemd has one word for quota and period, and one for swap that needs to know the memory limit."""
+    group = create(resources=Resources(memory=Memory(limit=64 * MIB), cpu=CPU(quota=20_000, period=50_000, shares=512)))
+
+    def bandwidth() -> list[str]:
+        return [file_of(group, "cpu", f"cpu.{v1}", f"cpu.{v2}") for v1, v2 in (
+            ("cfs_quota_us", "max"), ("cfs_period_us", "max"), ("shares", "weight"))]
+
+    busy = CPU(idle=0, shares=None if group.host.mode == "v2" else 512)
+    for wanted in (CPU(period=100_000), CPU(quota=60_000), CPU(idle=1), busy, CPU(quota=-1), CPU(period=40_000)):
+        assert group.apply(Resources(cpu=wanted)) == []
+        before = bandwidth()
+        subprocess.run(["systemctl", "daemon-reload"], check=True)
+        assert bandwidth() == before
+    if group.host.mode == "v2":
+        assert group.apply(Resources(memory=Memory(swap=80 * MIB))) == []
+        subprocess.run(["systemctl", "daemon-reload"], check=True)
+        assert stats.read(group.paths()).memory.swap_limit == 16 * MIB
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="cgroups need root")
+def test_half_of_a_pair_is_completed_by_what_is_in_force(make_group: Callable[..., Group]) -> None:
+    group = make_group()
+    v2 = group.host.mode == "v2"
+
+    def whole(cpu: CPU) -> tuple[int | None, int | None]:
+        group.apply(Resources(cpu=cpu))
+        found = systemd.in_force(group.paths(), v2, Resources(cpu=cpu)).cpu
+        return (found.quota, found.period) if found is not None else (None, None)
+
+    assert whole(CPU(quota=20_000, period=50_000)) == (20_000, 50_000)
+    assert whole(CPU(quota=10_000)) == (10_000, 50_000)
+    assert whole(CPU(period=40_000)) == (10_000, 40_000)
+    assert whole(CPU(shares=5)) == (None, None)
+    assert whole(CPU(quota=-1)) == (-1, 40_000)
+    assert whole(CPU(period=50_000)) == (-1, 50_000)
+    given = Resources(memory=Memory(swap=96 * MIB), cpu=CPU(quota=5_000))
+    group.apply(Resources(memory=Memory(limit=64 * MIB)))
+    found = systemd.in_force(group.paths(), v2, given)
+    assert found.memory == Memory(limit=64 * MIB if v2 else None, swap=96 * MIB)
+    assert given == Resources(memory=Memory(swap=96 * MIB), cpu=CPU(quota=5_000))
+
+
+@needs_systemd
 def test_what_the_kernel_refuses_systemd_does_not_hear_of(create: Callable[..., Group]) -> None:
     group = create(resources=Resources(memory=Memory(limit=64 * MIB)))
     with pytest.raises(InvalidArgument, match="cpuset"):

@@ -65,10 +65,11 @@ def test_cpu() -> None:
 def test_unified_settings_that_systemd_knows() -> None:
     resources = Resources(unified={
         "memory.high": "7", "cpu.max": "max 100000", "cpuset.cpus": "0-7", "pids.max": "max", "io.max": "8:0 rbps=1",
+        "io.weight": "default 50",
     })
     assert properties(resources) == {
         "MemoryHigh": 7, "CPUQuotaPeriodUSec": 100_000, "CPUQuotaPerSecUSec": INFINITY, "AllowedCPUs": b"\xff",
-        "TasksMax": INFINITY,
+        "TasksMax": INFINITY, "IOWeight": 50,
     }
 
 

@@ -18,6 +18,8 @@ import os
 
 from sampan.errors import Conflict, InvalidArgument, Unavailable, Unsupported
 from sampan.linux.cgroup import cgroupfs, delegation, unit_properties
+from sampan.linux.cgroup.cgroupfs import UNIFIED
+from sampan.linux.cgroup.controlfile import number, text
 from sampan.linux.cgroup.group import Group
 from sampan.linux.cgroup.host import V1_OTHERS
 
@@ -115,14 +117,17 @@ class SystemdGroup(Group):
         resources = _permitted(resources)
         manager = _manager()
         try:
-            properties = unit_properties.of_resources(resources, self.host.mode == "v2", manager.version)
-            if not properties:
-                return self.write(resources)
-            freeze = bool(resources.devices) and self.host.mode != "v2" and not self.frozen()
+            v2 = self.host.mode == "v2"
+            unit_properties.of_resources(resources, v2, manager.version)  # what has no words is refused before anything
+            freeze = bool(resources.devices) and not v2 and not self.frozen()
             if freeze:
                 self.freeze()
             try:
-                self.write(resources)
+                warnings = self.write(resources)
+                whole = in_force(self.paths(), v2, resources)
+                properties = unit_properties.of_resources(whole, v2, manager.version)
+                if not properties:
+                    return warnings
                 manager.set_properties(self.unit, properties)
                 return self.write(resources)
             finally:
@@ -143,6 +148,35 @@ class SystemdGroup(Group):
         super().remove()
         for controller in _UNKNOWN.intersection(self.paths()):
             cgroupfs.prune_up(os.path.dirname(self.paths()[controller]), self.path.count("/"))
+
+
+def in_force(paths: Mapping[str, str], v2: bool, resources: Resources) -> Resources:
+    """`resources` with what is in force beside them, where systemd has one word for both: it would undo the other half.
+
+    A quota is told by the second, so it needs the period, and the other way round; swap alone needs the memory limit;
+    what is idle no longer has a weight again. Read after `resources` were written.
+    """
+    whole = copy.deepcopy(resources)
+    directory = paths.get(UNIFIED if v2 else "cpu", "")
+    if (cpu := whole.cpu) is not None:
+        if bool(cpu.quota) != bool(cpu.period):
+            cpu.quota, cpu.period = _bandwidth(directory, v2)
+        if v2 and cpu.idle == 0 and not cpu.shares and (weight := text(directory, "cpu.weight").strip()):
+            whole.unified.setdefault("cpu.weight", weight)
+    if v2 and (memory := whole.memory) is not None and memory.swap and not memory.limit:
+        memory.limit = number(directory, "memory.max")
+    if v2 and "cpu.max" in whole.unified:
+        whole.unified["cpu.max"] = text(directory, "cpu.max").strip()
+    return whole
+
+
+def _bandwidth(directory: str, v2: bool) -> tuple[int | None, int | None]:
+    """Quota (-1 is none) and period in µs; None where there is no such file."""
+    if v2:
+        quota, _, period = text(directory, "cpu.max").strip().partition(" ")
+    else:
+        quota, period = (text(directory, f"cpu.cfs_{name}_us").strip() for name in ("quota", "period"))
+    return (int(quota) if quota.isdigit() else -1, int(period)) if period else (None, None)
 
 
 def _permitted(resources: Resources) -> Resources:

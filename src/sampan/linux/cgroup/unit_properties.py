@@ -131,6 +131,8 @@ def _unified(unified: Mapping[str, str], version: int) -> list[Property]:
             found.append((_MAX_UNIFIED[name], ("t", INFINITY if text == "max" else int(text))))
         elif name == "cpu.weight" and text.isdigit():
             found.append(("CPUWeight", ("t", int(text))))
+        elif name == "io.weight" and (weight := text.removeprefix("default").strip()).isdigit():
+            found.append(("IOWeight", ("t", int(weight))))
         elif name == "cpu.idle" and text == "1":
             found += _idle(version)
         elif name == "cpu.max":
