@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 from tests.runtime_fixture import Dock, dock, ended, map_ids, one_clear_line
 
+from sampan.errors import InvalidArgument
+from sampan.linux.cgroup import unit_properties
+
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
@@ -191,3 +194,16 @@ def test_a_warning_is_no_longer_than_an_error(boat: Dock) -> None:
     done = boat.run("true")
     assert done.returncode == 0
     assert len(done.stderr) < 5000 and "ignoring unknown" in one_clear_line(done.stderr)
+
+
+# ---- annotations ----
+
+
+@pytest.mark.parametrize(("name", "value"), [
+    ("Slice", "'system.slice'"), ("DevicePolicy", "'auto'"), ("User", "'1000'"), ("Requires", "['reboot.target']"),
+    ("Conflicts", "['ssh.service']"), ("OnFailure", "['emergency.target']"), ("SuccessAction", "'reboot-force'"),
+])
+def test_an_annotation_gives_the_hosts_systemd_no_orders(name: str, value: str) -> None:
+    """Annotations come from whoever writes the image or the pod."""
+    with pytest.raises(InvalidArgument, match=f"invalid annotation org.systemd.property.{name}"):
+        unit_properties.of_annotations({f"org.systemd.property.{name}": value})

@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 INFINITY = (1 << 64) - 1
 ANNOTATION = "org.systemd.property."
 
+_OURS = frozenset(("Slice", "PIDs", "Delegate", "DelegateControllers", "DevicePolicy", "DeviceAllow", "User", "Group"))
+_OF_OTHERS = frozenset((  # systemd.unit(5)
+    "Requires", "Requisite", "Wants", "BindsTo", "PartOf", "Upholds", "Conflicts", "OnFailure", "OnSuccess",
+    "PropagatesReloadTo", "PropagatesStopTo", "StopPropagatedFrom", "ReloadPropagatedFrom", "FailureAction",
+    "SuccessAction", "StartLimitAction", "JobTimeoutAction",
+))
 _CPUS = 8192
 _DEFAULT_PERIOD = 100_000
 _CENT = 10_000  # µs of cpu time a second: systemd keeps quotas in whole percents
@@ -176,7 +182,8 @@ def of_devices(rules: Sequence[DeviceCgroup], v2: bool) -> list[Property]:
 def of_annotations(annotations: Mapping[str, str]) -> list[Property]:
     """org.systemd.property.NAME annotations, their values in GVariant's text form: "'inactive-or-failed'", "uint64 5".
 
-    A name that ends in Sec (seconds) becomes the one in microseconds that D-Bus has. Raises InvalidArgument.
+    A name that ends in Sec (seconds) becomes the one in microseconds that D-Bus has. Raises InvalidArgument, also for
+    what annotations may not say: they are often written by whoever writes the image or the pod.
     """
     found: list[Property] = []
     for key, text in annotations.items():
@@ -185,6 +192,10 @@ def of_annotations(annotations: Mapping[str, str]) -> list[Property]:
         name = key.removeprefix(ANNOTATION)
         if not (name.isascii() and name.isalpha() and name[0].isupper()):
             raise InvalidArgument(f"invalid annotation {key}: not the name of a systemd property")
+        if name in _OURS:
+            raise InvalidArgument(f"invalid annotation {key}: its place and its rights are not its to say")
+        if name in _OF_OTHERS:
+            raise InvalidArgument(f"invalid annotation {key}: it would start or stop other units of the host")
         try:
             text.encode()
             signature, value = _variant(text.strip())
