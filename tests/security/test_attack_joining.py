@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.runtime_fixture import PATIENCE, Dock, dock, ended
+from tests.runtime_fixture import PATIENCE, Dock, dock, ended, one_clear_line
 
 from sampan.engine.spec.seccomp import default_policy
 from sampan.lean.structs import encode
@@ -33,6 +33,32 @@ def thief(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return program
 
 
+LIES = (
+    '{"born":VICTIM}', '{"born":VICTIM,"ready":"{}"}', '{"born":"x"}', '{"error":7}', '{"trampoline":"x"}',
+    '{"ready":7}', '{"warnings":7}', '{"seccomp":"x"}', '{"seccomp":3}', '{}', "[]", "7", "no JSON",
+)
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_what_who_may_trace_says_for_what_joins_makes_no_sense(boat: Dock, thief: Path, lie: str) -> None:
+    """It may be able to make the exec fail: its own container's; with an error as any other."""
+    watch(boat, thief, lie.replace("VICTIM", str(os.getpid())), ("CAP_SYS_PTRACE",))
+    for _ in range(2):
+        done = boat.exec("true")
+        if done.returncode != 0:
+            one_clear_line(done.stderr)
+    (boat.root / "stop").touch()
+
+
+def watch(boat: Dock, thief: Path, lie: str, more: tuple[str, ...]) -> int:
+    """Start a container with more capabilities whose process 1 is the thief's parent."""
+    for names in boat.config["process"]["capabilities"].values():
+        names += more
+    (boat.root / "thief").write_bytes(thief.read_bytes())
+    (boat.root / "thief").chmod(0o755)
+    return boat.launch("sh", "-c", f"/thief '{lie}' > /found 2>&1; exit 0")
+
+
 @pytest.mark.parametrize("more", [(), ("CAP_SYS_PTRACE",)])
 def test_cve_2016_9962_nobody_inside_speaks_for_what_joins(
     boat: Dock, thief: Path, tmp_path: Path, more: tuple[str, ...]
@@ -40,14 +66,9 @@ def test_cve_2016_9962_nobody_inside_speaks_for_what_joins(
     """Who gets hold of the socket of what joins could name any process of the host as the container's: the pid file's
     reader would kill it. Without the right to trace nobody does; with it nothing is believed.
     """
-    for names in boat.config["process"]["capabilities"].values():
-        names += more
-    (boat.root / "thief").write_bytes(thief.read_bytes())
-    (boat.root / "thief").chmod(0o755)
     victim = subprocess.Popen(["sleep", "1000"], stdin=subprocess.DEVNULL)
     try:
-        lie = json.dumps({"born": victim.pid, "ready": "{}"})
-        pid = boat.launch("sh", "-c", f"/thief '{lie}' > /found 2>&1; exit 0")
+        pid = watch(boat, thief, json.dumps({"born": victim.pid, "ready": "{}"}), more)
         for number in range(4):
             pid_file = tmp_path / f"pid-{number}"
             done = boat.call(

@@ -32,6 +32,7 @@ from sampan.runtime.terminal import OpenConsole, find_devpts, open_pty
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
+    from typing import Any
 
     from sampan.linux.seccomp import Filter
 
@@ -259,38 +260,49 @@ def _follow(
     said: set[str] = set()
     while (received := wire.receive(sync)) is not None:
         message, fds = received
-        if fds and not ("seccomp" in message or ("ready" in message and spec.terminal and len(fds) == 1)):
-            container.close(fds)
-            raise Internal("the process that joins the container gives away descriptors")
-        if not said.isdisjoint(message):
-            container.close(fds)
-            raise Internal("the process that joins the container says a thing twice")
-        said.update(message)
+        policy = extras.linux.seccomp if extras is not None else None
+        _check_words(message, fds, said, spec.terminal, policy is not None)
         if "born" in message:
-            joined.pidfd = offspring.claim(int(message["born"]), others)
-            joined.pid = int(message["born"])
+            joined.pidfd = offspring.claim(message["born"], others)
+            joined.pid = message["born"]
         elif "error" in message:
             error = from_message(message["error"])
         elif "trampoline" in message:
             error = init.trampoline_failed(spec.args[0], message["trampoline"])
         elif "seccomp" in message:
             listener = message["seccomp"], fds
-        elif fds:
-            joined.console = fds[0]
-        if listener and joined.pid >= 0 and extras is not None and extras.linux.seccomp is not None:
+        elif "ready" in message:
+            ready, joined.report = True, message["ready"]
+            joined.console = fds[0] if fds else -1
+        elif "warnings" in message:
+            joined.warnings += [str(warning) for warning in message["warnings"]]
+        if listener and joined.pid >= 0 and extras is not None and policy is not None:
             from sampan.runtime import seccomp_agent  # allowed: the runtime, not the container; rare
 
-            seccomp_agent.hand_over(
-                sync, *listener, joined.pidfd, joined.pid, extras.linux.seccomp, extras.state
-            )
+            seccomp_agent.hand_over(sync, *listener, joined.pidfd, joined.pid, policy, extras.state)
             listener = None
-        if "ready" in message:
-            ready, joined.report = True, message["ready"]
-        joined.warnings += message.get("warnings", [])
     if error is not None:
         raise error
     if not ready or joined.pid < 0:
         raise Internal("the process that joins the container ended without a word (was it killed by the memory limit?)")
+
+
+_WORDS = {"born": int, "error": dict, "trampoline": str, "seccomp": int, "ready": str, "warnings": list}
+
+
+def _check_words(message: dict[str, Any], fds: list[int], said: set[str], terminal: bool, policy: bool) -> None:
+    """One word at a time, of the type it has, once, and descriptors only with two of them: a terminal's, and that of a
+    seccomp policy's listener. Raises Internal.
+    """
+    word = next(iter(message), "")
+    wanted = (0, 1) if (word == "ready" and terminal) or (word == "seccomp" and policy) else (0,)
+    right = len(message) == 1 and isinstance(message[word], _WORDS.get(word, ())) and word not in said
+    if right and word == "trampoline":
+        right = len(message[word]) == 4 and message[word][1:].isdecimal() and message[word].isascii()
+    if not right or len(fds) not in wanted:
+        container.close(fds)
+        raise Internal("the process that joins the container says what it should not")
+    said.add(word)
 
 
 def _end_nameless(pids: set[int]) -> None:
