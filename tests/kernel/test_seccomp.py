@@ -214,6 +214,16 @@ def test_the_cache_compiles_once_and_keeps_to_itself(tmp_path: Path, compiler: s
     assert len(list(directory.iterdir())) == 2
 
 
+def test_the_cache_does_not_grow_with_the_agents_of_containers(tmp_path: Path) -> None:
+    cache = seccomp_cache.Cache(str(tmp_path))
+    for number in range(3):
+        policy = one_rule("SCMP_ACT_NOTIFY")
+        policy.listener_path, policy.listener_metadata = f"/run/agent-{number}.sock", f"container {number}"
+        assert cache.filter(policy).bpf
+    cache.filter(one_rule("SCMP_ACT_NOTIFY"))
+    assert len(os.listdir(tmp_path)) == 1
+
+
 def test_the_cache_keeps_the_flags(tmp_path: Path) -> None:
     policy = one_rule("SCMP_ACT_ERRNO")
     policy.flags = ["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW"]

@@ -54,7 +54,7 @@ class Cache:
             return known[1]
         _, version = seccomp.open_library()  # 0.1 ms; it tells which names of system calls the library knows
         key = _blake2.blake2b(
-            structs.encode([_FORMAT, version, os.uname().machine, policy]), digest_size=32
+            structs.encode([_FORMAT, version, os.uname().machine, _compiled(policy)]), digest_size=32
         ).hexdigest()
         path = f"{self._directory}/{key}.bpf"
         if not _is_whole(path):
@@ -65,6 +65,16 @@ class Cache:
             self._recent.clear()
         self._recent[id(policy)] = policy, path  # the policy is kept, so its id stays its own
         return path
+
+
+def _compiled(policy: Seccomp) -> object:
+    """What of a policy is compiled: its agent, and what that is told, may be others for each container."""
+    if not policy.listener_path and not policy.listener_metadata:
+        return policy
+    members = structs.to_builtins(policy)
+    for name in ("listenerPath", "listenerMetadata"):
+        members.pop(name, None)
+    return members
 
 
 def _is_whole(path: str) -> bool:
