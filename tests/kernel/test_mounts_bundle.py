@@ -169,3 +169,9 @@ def test_recursive_options_have_the_last_word(boat: Dock) -> None:
 def test_a_mode_that_is_none(boat: Dock, mode: int) -> None:
     boat.config["linux"]["devices"] = [{"path": "/dev/x", "type": "c", "major": 1, "minor": 3, "fileMode": mode}]
     assert f"fileMode {mode} is out of range" in one_clear_line(boat.run("true").stderr)
+
+
+def test_a_plan_of_ten_thousand_operations(boat: Dock) -> None:
+    """What was done is told to the runtime, for --debug: too long a tale is no reason not to start."""
+    boat.config["linux"]["maskedPaths"] = [f"/nowhere/{number:05d}/{'x' * 100}" for number in range(10_000)]
+    assert said(boat, "echo", "ran") == "ran\n"

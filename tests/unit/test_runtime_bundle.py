@@ -223,3 +223,12 @@ def test_relative_paths_begin_at_the_bundle(tmp_path: Path) -> None:
     assert spec.root is not None and spec.root.path == f"{tmp_path}/tree"
     below = [f"{tmp_path}/{name}" for name in ("one", "two", "three")]
     assert [mount.source for mount in spec.mounts] == [*below, "/four", "five", ""]
+
+
+def test_more_groups_than_a_process_can_be_in() -> None:
+    document: dict[str, Any] = specfile.default()
+    document["process"]["user"]["additionalGids"] = list(range(65536)) * 2
+    bundle.check(bundle.decode_spec(json.dumps(document).encode()))
+    document["process"]["user"]["additionalGids"].append(65536)
+    with pytest.raises(InvalidArgument, match="more than 65536 additionalGids"):
+        bundle.check(bundle.decode_spec(json.dumps(document).encode()))

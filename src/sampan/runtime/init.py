@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 Stdio = tuple[int, int, int]
 
+_LONGEST_REPORT, _LAST_STEPS = 1 << 17, 20
+
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -129,7 +131,7 @@ def _become(sync: socket.socket, stage: Stage, setup: ProcessSetup, report: Repo
     masters = [console.master] if console is not None else []
     if setup.gate >= 0:
         gate.listen(setup.gate)
-    wire.send(sync, {"ready": structs.encode(report).decode()}, masters)
+    wire.send(sync, {"ready": _told(report)}, masters)
     if setup.gate >= 0:
         gate.wait(sync, setup.gate)
         wire.send(sync, {"exec": True})  # from here on only an error is news: a filter may forbid to say more
@@ -175,6 +177,15 @@ def _lead_session(terminal: bool) -> None:
     os.setsid()
     if terminal:
         process.set_controlling_terminal(0)
+
+
+def _told(report: Report) -> str:
+    """As JSON. Of a plan of thousands of operations only the end of what was done is told: a message has its bounds."""
+    text = structs.encode(report)
+    if len(text) > _LONGEST_REPORT:
+        report.steps = report.steps[-_LAST_STEPS:]
+        text = structs.encode(report)
+    return text.decode()
 
 
 def _trampoline(sync: socket.socket, filter: Filter | None) -> int:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     _T = TypeVar("_T")
 
 _CLOCKS = ("monotonic", "boottime")
+_MOST_GROUPS = 65536  # NGROUPS_MAX
 
 
 def load(directory: str) -> oci.Spec:
@@ -131,6 +132,8 @@ def check_process(process: oci.Process) -> None:
     for number in (user.uid, user.gid, *user.additional_gids):
         if not 0 <= number <= MAX_KERNEL_ID:
             raise InvalidArgument(f"user id or group id {number} is out of range: ids go from 0 to {MAX_KERNEL_ID}")
+    if len(set(user.additional_gids)) > _MOST_GROUPS:
+        raise InvalidArgument(f"there are more than {_MOST_GROUPS} additionalGids: no process can be in so many")
     if user.umask is not None and not 0 <= user.umask <= 0o777:
         raise InvalidArgument(f"umask {user.umask} is out of range: 0 to {0o777}")
     size = process.console_size
