@@ -13,7 +13,7 @@ from tests.cgroup_fixture import spawn, started
 from sampan.errors import Conflict, Forbidden, InvalidArgument
 from sampan.linux.cgroup import Group, Host, controlfile, delegation, prune
 from sampan.oci import runtime as oci
-from sampan.oci.runtime import DeviceCgroup, HugepageLimit, Memory, Network, Pids, Resources
+from sampan.oci.runtime import CPU, BlockIO, DeviceCgroup, HugepageLimit, Memory, Network, Pids, Resources
 from sampan.runtime.lifecycle import cgroups
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
@@ -178,7 +178,16 @@ def test_root_makes_what_it_wants(host: Host) -> None:
 
 def test_limits_are_told_from_none() -> None:
     assert not cgroups.has_limits(Resources(devices=[DeviceCgroup(allow=False)], pids=Pids(limit=0)))
-    assert cgroups.has_limits(Resources(pids=Pids(limit=5)))
+    nothing = Resources(
+        memory=Memory(limit=0, swap=-1, disable_oom_killer=False), cpu=CPU(shares=0, quota=-1, cpus=""),
+        block_io=BlockIO(weight=0), pids=Pids(limit=-1), network=Network(),
+    )
+    assert not cgroups.has_limits(nothing)  # as dockerd writes it
+    for limits in (
+        Resources(pids=Pids(limit=5)), Resources(cpu=CPU(cpus="0")), Resources(memory=Memory(limit=1)),
+        Resources(hugepage_limits=[HugepageLimit(page_size="2MB", limit=0)]),
+    ):
+        assert cgroups.has_limits(limits)
     assert cgroups.has_limits(Resources(unified={"memory.high": "1"}))
     assert cgroups.has_limits(Resources(network=Network(class_id=1)))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from sampan.errors import Conflict, Forbidden, InvalidArgument
+from sampan.lean.structs import to_builtins
 from sampan.linux import userns
 from sampan.linux.cgroup import cgroupfs, delegation, devices
 from sampan.linux.cgroup.group import Group
@@ -83,11 +84,19 @@ def create(host: Host, cgroups_path: str, name: str, resources: oci.Resources | 
 
 
 def has_limits(resources: oci.Resources) -> bool:
-    """Whether anything is asked for that only a group can give; device rules, which every spec has, do not count."""
-    return any((
-        resources.memory, resources.cpu, resources.pids and resources.pids.limit, resources.block_io,
-        resources.hugepage_limits, resources.rdma, resources.network, resources.unified,
-    ))
+    """Whether anything is asked for that only a group can give; device rules, which every spec has, do not count.
+
+    Nor does what engines write for "none": 0, false, -1, an object without members.
+    """
+    parts = to_builtins(resources)
+    parts.pop("devices", None)
+    return any(_limits_something(part) for part in parts.values())
+
+
+def _limits_something(value: object) -> bool:
+    if isinstance(value, dict):
+        return any(_limits_something(member) for member in value.values())
+    return bool(value) and value != -1
 
 
 def make_scope(record: Record, pid: int, linux: oci.Linux) -> Group:

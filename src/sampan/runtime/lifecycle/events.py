@@ -73,8 +73,8 @@ def _paths(entry: Entry, record: Record) -> dict[str, str]:
 def _watch(paths: dict[str, str]) -> oom.OomEvents | None:
     try:
         return oom.OomEvents(paths)
-    except Unsupported:
-        return None  # no memory controller: it cannot run out of its own memory
+    except (Unsupported, FileNotFoundError):
+        return None  # no memory controller: it cannot run out of its own memory; or the group is gone by now
 
 
 def _until_end(
