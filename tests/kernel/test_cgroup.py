@@ -106,22 +106,22 @@ def test_sub_cgroups_that_come_and_go_hide_nobody(make_group: Callable[..., Grou
     inner = [f"{directory}/{name}" for name in ("a", "z")]
     for name in inner:
         os.mkdir(name)
+    short_lived = [f"{name}/{number}" for number in range(8) for name in inner]
     child = spawn(None, pause)
     stop, stopped = os.pipe()
 
     def come_and_go() -> int:
         while not select.select([stop], [], [], 0)[0]:
-            for name in inner:
-                os.mkdir(f"{name}/x")
-                os.mkdir(f"{name}/x/y")
-                os.rmdir(f"{name}/x/y")
-                os.rmdir(f"{name}/x")
+            for name in short_lived:
+                os.mkdir(name)
+            for name in short_lived:
+                os.rmdir(name)
         return 0
 
     controlfile.set_value(inner[0], "cgroup.procs", child.pid)
     restless = spawn(None, come_and_go)
     try:
-        missed = sum(processes.listing(directory) != [child.pid] for _ in range(1000))
+        missed = sum(processes.listing(directory) != [child.pid] for _ in range(600))
     finally:
         os.write(stopped, b"x")
         assert restless.wait() == 0

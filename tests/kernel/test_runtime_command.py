@@ -290,6 +290,20 @@ def test_an_update_that_fails_half_way_is_taken_back(boat: Dock) -> None:
     assert all(changed[name] != before[name] for name in before)
 
 
+def test_v2s_own_files_are_taken_back_too(boat: Dock) -> None:
+    boat.launch("sleep", "1000")
+    directory = json.loads((boat.states / boat.name / "state.json").read_text())["cgroups"].get("unified", "")
+    if not Path(directory, "memory.low").exists():
+        pytest.skip("needs cgroup v2 alone")
+    boat.ok("update", "-r", "-", boat.name, stdin=None, input='{"unified": {"memory.high": "80000000"}}')
+    wanted = {"memory": {"reservation": 8 << 20}, "unified": {"memory.high": "60000000", "memory.nothing": "1"}}
+    names = ("memory.low", "memory.high")
+    before = [Path(directory, name).read_text() for name in names]
+    refused = boat.call("update", "-r", "-", boat.name, stdin=None, input=json.dumps(wanted))
+    assert refused.returncode == 1 and "memory.nothing does not exist" in refused.stderr
+    assert [Path(directory, name).read_text() for name in names] == before
+
+
 def test_zeros_of_an_update_are_no_limits_of_before(boat: Dock) -> None:
     """dockerd sends all members of what it updates, 0 for those that stay; then a later one fails."""
     boat.config["linux"]["resources"] = {"memory": {"limit": 128 << 20}, "pids": {"limit": 40}, "cpu": {"shares": 512}}

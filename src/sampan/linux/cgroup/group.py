@@ -70,6 +70,11 @@ class Group:
         directory = self._directories.get("cpuset", self._directories.get(UNIFIED, ""))
         return controlfile.text(directory, f"cpuset.{which}").strip()
 
+    def setting(self, name: str) -> str:
+        """What a v2 control file says, a key of `unified`; "" where there is none. Raises InvalidArgument."""
+        limits_v2.check_unified_name(name)
+        return controlfile.text(self._directories.get(UNIFIED, ""), name).rstrip("\n")
+
     def exists(self) -> bool:
         """Whether any of its directories is there."""
         return any(os.path.isdir(directory) for directory in self._unique)

@@ -45,6 +45,7 @@ def update(entry: Entry, wanted: oci.Resources) -> list[str]:
     before = spec.linux.resources or oci.Resources()
     wanted = completed(before, wanted)
     old = undoing(before, wanted, _never_set(group))
+    old.unified = old.unified | _as_they_are(group, wanted)
     try:
         warnings = group.apply(wanted)
     except (SampanError, OSError):
@@ -73,7 +74,7 @@ def completed(before: oci.Resources, wanted: oci.Resources) -> oci.Resources:
 
 def undoing(before: oci.Resources, wanted: oci.Resources, unset: dict[str, dict[str, object]]) -> oci.Resources:
     """What takes `wanted` back: for each part that it names the spec's own limits, `before`, and for members that were
-    never set those in `unset`. Of weights, swappiness and v2's own files nothing is known but what the spec says.
+    never set those in `unset`. Of weights and swappiness nothing is known but what the spec says.
     """
     had, asked = to_builtins(before), to_builtins(wanted)
     old = {part: had[part] for part in asked if part in had}
@@ -99,6 +100,16 @@ def _never_set(group: Group) -> dict[str, dict[str, object]]:
     if group.host.mode != "v2":  # there it is memory.low, and the default none
         unset["memory"]["reservation"] = -1
     return unset
+
+
+def _as_they_are(group: Group, wanted: oci.Resources) -> dict[str, str]:
+    """v2's own files that `wanted` names. memory.low as well: none of it, as in a new group, is no number in a spec."""
+    if group.host.mode != "v2":
+        return {}
+    names = [*wanted.unified]
+    if wanted.memory is not None and wanted.memory.reservation:
+        names.append("memory.low")
+    return {name: value for name in names if (value := group.setting(name))}
 
 
 def _restore(group: Group, old: oci.Resources) -> None:
