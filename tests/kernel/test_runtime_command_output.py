@@ -84,3 +84,13 @@ def test_bytes_that_are_no_text_end_in_a_clear_error(boat: Dock, command: list[s
     (boat.directory / "config.json").rename(boat.directory / "\udcff/config.json")
     done = boat.call(*[word.format(directory=boat.directory) for word in command])
     assert done.returncode in (1, 255) and words in one_clear_line(done.stderr).replace('\\"', '"')
+
+
+@pytest.mark.parametrize("command", [
+    ["run", "other"], ["create", "other"], ["--root", "states", "list"], ["run", "--pid-file", "pid", "other"],
+])
+def test_a_directory_that_is_gone_is_told(boat: Dock, command: list[str]) -> None:
+    gone = boat.directory / "gone"
+    gone.mkdir()
+    done = boat.call(*command, cwd=gone, preexec_fn=gone.rmdir)
+    assert done.returncode == 1 and "getcwd: the current directory is gone" in one_clear_line(done.stderr)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from sampan.errors import InvalidArgument
+from sampan.errors import InvalidArgument, NotFound
 from sampan.lean.record import dataclass
 from sampan.lean.structs import encode
 from sampan.runtime.command import log
@@ -83,4 +83,14 @@ def root_directory(options: Parsed, rootless: bool) -> str:
     directory = os.environ.get("XDG_RUNTIME_DIR", "")
     if rootless and directory and "root" not in options.given:
         return f"{directory}/{PROGRAM}"
-    return options.text("root")
+    return absolute(options.text("root"))
+
+
+def absolute(path: str) -> str:
+    """A path of the caller's, from where we were called. Raises NotFound when that is no more."""
+    if path.startswith("/"):
+        return path
+    try:
+        return os.path.abspath(path)
+    except FileNotFoundError:
+        raise NotFound("getcwd: the current directory is gone") from None

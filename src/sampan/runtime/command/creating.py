@@ -7,6 +7,7 @@ import os
 
 from sampan.errors import InvalidArgument
 from sampan.runtime.command.arguments import BOOL, INT, Flag
+from sampan.runtime.command.call import absolute
 from sampan.runtime.lifecycle.create import CreateOptions
 
 TYPE_CHECKING = False
@@ -42,7 +43,7 @@ def options(call: Call) -> CreateOptions:
     pid_file = parsed.text("pid-file")
     return CreateOptions(
         id=call.id(),
-        pid_file=pid_file and os.path.abspath(pid_file),  # of where we were called: before the bundle is entered
+        pid_file=pid_file and absolute(pid_file),  # of where we were called: before the bundle is entered
         bundle=enter_bundle(parsed.text("bundle")),
         console_socket=parsed.text("console-socket"),
         preserve_fds=preserved(parsed.number("preserve-fds"), listening),
@@ -102,12 +103,12 @@ def tell(call: Call, created: Created) -> None:
 def enter_bundle(path: str) -> str:
     """See that the bundle is there. Hooks and relative paths start from it as in runc; the others are made absolute."""
     if not path:
-        return os.getcwd()
+        return absolute(".")
     try:
         os.chdir(path)
     except OSError as error:
         raise OSError(error.errno, error.strerror, f"chdir {path}") from error
-    return os.getcwd()
+    return absolute(".")
 
 
 def preserved(count: int, listening: int = 0) -> int:
