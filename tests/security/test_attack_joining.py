@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from tests.runtime_fixture import PATIENCE, Dock, dock, ended, one_clear_line
 
 from sampan.engine.spec.seccomp import default_policy
 from sampan.lean.structs import encode
-from sampan.linux import capability
+from sampan.linux import capability, security
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -165,3 +166,22 @@ def test_cve_2021_3602_what_joins_shows_no_environment_of_the_host(boat: Dock) -
     ended(pid)
     seen = (boat.root / "found").read_bytes()
     assert b"PATH=/bin" in seen and b"hunter2" not in seen
+
+
+@pytest.mark.skipif(
+    not security.apparmor_enabled() or shutil.which("apparmor_parser") is None, reason="this host has no AppArmor"
+)
+@pytest.mark.parametrize("no_new_privileges", [True, False])
+def test_the_profile_of_an_exec_is_that_of_who_is_born(boat: Dock, no_new_privileges: bool) -> None:
+    """It is set by the one who joins, and entered by the execve of another."""
+    name = f"sampan-test-{os.getpid()}"
+    profile = f"profile {name} flags=(attach_disconnected) {{ file, capability, signal, ptrace, unix, mount, }}"
+    subprocess.run(["apparmor_parser", "-K", "-r"], input=profile, text=True, check=True)
+    try:
+        boat.config["process"]["noNewPrivileges"] = no_new_privileges
+        boat.launch("sleep", "1000")
+        seen = boat.exec("cat", "/proc/self/attr/current", options=["--apparmor", name])
+        assert seen.stdout.strip() == f"{name} (enforce)", seen.stderr
+        boat.delete()
+    finally:
+        subprocess.run(["apparmor_parser", "-R"], input=profile, text=True, check=True)
