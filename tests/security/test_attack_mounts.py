@@ -339,6 +339,27 @@ def test_cve_2015_3631_nothing_is_mounted_over_the_root(root: Path) -> None:
             mount_entries.operation(mount(destination, kind="tmpfs"), None, True)
 
 
+def test_cve_2015_3631_nor_by_a_link_of_the_image(root: Path, victim: Path) -> None:
+    """It would be the root of whatever joins the container."""
+    (root / "data").symlink_to("/")
+    (root / "deep").mkdir()
+    (root / "deep" / "link").symlink_to("../../..")
+
+    def act(*entries: oci.Mount) -> str:
+        operations = [mount_entries.operation(entry, None, True) for entry in entries]
+        try:
+            apply([DetachPropagation(0), BindRoot(str(root), str(root)), *operations])
+        except OSError as error:
+            return error.strerror
+        return "mounted"
+
+    for destination in ("/data", "/deep/link", "/data/data"):
+        for entry in (mount(destination, kind="tmpfs"), mount(destination, "bind", source=victim)):
+            assert "the root itself" in in_namespaces(lambda it=entry: act(it), flags=clone.NEWIPC), entry
+    again = mount("/deep", "bind", source=root), mount("/deep", kind="tmpfs")  # the same directory at another place
+    assert in_namespaces(lambda: act(*again), flags=clone.NEWIPC) == "mounted"
+
+
 def test_masks_follow_no_link_out_of_the_root(root: Path, victim: Path) -> None:
     (root / "hidden").symlink_to(f"../../../../..{victim}")
 

@@ -44,9 +44,23 @@ def directory(root: int, path: str) -> tuple[int, bool]:
     if path in _NEVER_A_LINK:
         return _plain_directory(root, path[1:])
     try:
-        return paths.open_in_root(root, path, os.O_PATH | os.O_DIRECTORY), True
+        found = paths.open_in_root(root, path, os.O_PATH | os.O_DIRECTORY)
     except FileNotFoundError:
         return paths.ensure_dir(root, path, 0o755, 0, 0), False
+    if _is_root(found, root):
+        os.close(found)
+        raise OSError(errno.EBUSY, "leads to the root itself: nothing is mounted over it", path)
+    return found, True
+
+
+def _is_root(found: int, root: int) -> bool:
+    """Not only its directory, which may be bound elsewhere, but its place. An image's link leads there (CVE-2015-3631):
+    what joins the container would find the mount as its root.
+    """
+    one, other = os.fstat(found), os.fstat(root)
+    if one.st_ino != other.st_ino or one.st_dev != other.st_dev:
+        return False
+    return os.readlink(f"/proc/self/fd/{found}") == os.readlink(f"/proc/self/fd/{root}")
 
 
 def _plain_directory(root: int, name: str) -> tuple[int, bool]:
