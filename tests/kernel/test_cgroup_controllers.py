@@ -23,6 +23,7 @@ from sampan.oci.runtime import (
     Rdma,
     Resources,
     ThrottleDevice,
+    WeightDevice,
 )
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="cgroups need root")
@@ -326,6 +327,22 @@ def test_block_io_weights_and_throttles(make_group: Callable[..., Group]) -> Non
     )))
     assert value(group, "blkio", "blkio.throttle.read_bps_device", "io.max") == ""
     assert value(group, "blkio", "blkio.throttle.write_iops_device", "io.max") == ""
+
+
+def test_a_weight_for_a_device_that_takes_none_is_refused(make_group: Callable[..., Group]) -> None:
+    group = make_group()
+    device = block_device()
+    directory = group.paths().get("blkio", "")
+    if device is None or not controlfile.exists(directory, "blkio.bfq.weight_device"):
+        pytest.skip("no disk, or no BFQ, here")
+    with open(f"/sys/dev/block/{device[0]}:{device[1]}/queue/scheduler") as file:
+        if "[bfq]" in file.read():
+            pytest.skip("the disk is scheduled by BFQ")
+    wanted = Resources(block_io=BlockIO(weight_device=[WeightDevice(major=device[0], minor=device[1], weight=300)]))
+    with pytest.raises(Unsupported, match=rf"cannot write '{device[0]}:{device[1]} 300' to .*blkio\.bfq\.weight_dev"):
+        group.apply(wanted)
+    with pytest.raises(Unsupported, match=r"blockIO\.leafWeight cannot be set: .*/blkio\.leaf_weight does not exist"):
+        group.require(Resources(block_io=BlockIO(leaf_weight=200)))
 
 
 def block_device() -> tuple[int, int] | None:

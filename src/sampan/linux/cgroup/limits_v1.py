@@ -265,9 +265,10 @@ def apply_blkio(directory: str, block_io: BlockIO) -> list[str]:
         _set_or_warn(directory, "blkio.leaf_weight", block_io.leaf_weight, NO_LEAF_WEIGHT, warnings)
     for device in block_io.weight_device:
         numbers = f"{device.major}:{device.minor}"
-        if device.weight:
-            line = f"{numbers} {device.weight}"
-            _set_or_warn(directory, f"{prefix}.weight_device", line, NO_WEIGHT_DEVICE, warnings)
+        if device.weight and not controlfile.exists(directory, f"{prefix}.weight_device"):
+            warnings.append(NO_WEIGHT_DEVICE)
+        elif device.weight:  # EOPNOTSUPP where this one device is scheduled by something else than BFQ
+            set_value(directory, f"{prefix}.weight_device", f"{numbers} {device.weight}")
         if device.leaf_weight:
             line = f"{numbers} {device.leaf_weight}"
             _set_or_warn(directory, "blkio.leaf_weight_device", line, NO_LEAF_WEIGHT, warnings)

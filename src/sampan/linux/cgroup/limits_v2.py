@@ -248,14 +248,13 @@ def apply_io(directory: str, block_io: BlockIO) -> list[str]:
             set_value(directory, "io.bfq.weight" if bfq else "io.weight", value)
         except Unsupported:
             warnings.append(NO_WEIGHT)
+    name = "io.bfq.weight" if bfq else "io.weight"
     for device in block_io.weight_device:
-        if not device.weight:
-            continue
-        value = device.weight if bfq else weight_of_blkio(device.weight)
-        try:
-            set_value(directory, "io.bfq.weight" if bfq else "io.weight", f"{device.major}:{device.minor} {value}")
-        except Unsupported:
+        if device.weight and not controlfile.exists(directory, name):
             warnings.append(NO_WEIGHT_DEVICE)
+        elif device.weight:
+            value = device.weight if bfq else weight_of_blkio(device.weight)
+            set_value(directory, name, f"{device.major}:{device.minor} {value}")
     if block_io.leaf_weight or any(device.leaf_weight for device in block_io.weight_device):
         warnings.append(NO_LEAF_WEIGHT)
     _throttle(directory, "rbps", block_io.throttle_read_bps_device)

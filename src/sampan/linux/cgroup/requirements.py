@@ -2,7 +2,7 @@
 
 The OCI runtime spec asks for an error where a property cannot be applied (runtime.md, "Lifecycle"); Docker asks for a
 warning and goes on (`Group.apply` returns those). What runc lets pass on every host passes here, too: kernel memory,
-v2's lack of swappiness, of an OOM killer that can be switched off and of real-time budgets, no limit
+v2's lack of swappiness, of an OOM killer that can be switched off, of real-time budgets and of leaf weights, no limit
 of swap, and no swap.
 """
 
@@ -83,7 +83,7 @@ def _needs(resources: Resources, v2: bool) -> Iterator[Need]:
     if resources.pids is not None and resources.pids.limit > 0:
         yield "pids.limit", "pids", ("pids.max",), ("pids.max",)
     if resources.block_io is not None:
-        yield from _block_io(resources.block_io)
+        yield from _block_io(resources.block_io, v2)
     for limit in resources.hugepage_limits:
         check_page_size(limit.page_size)
         name = f"hugetlb.{limit.page_size}"
@@ -129,12 +129,14 @@ def _cpu(cpu: CPU, v2: bool) -> Iterator[Need]:
         yield "cpu.mems", "cpuset", ("cpuset.mems",), ("cpuset.mems",)
 
 
-def _block_io(block_io: BlockIO) -> Iterator[Need]:
+def _block_io(block_io: BlockIO, v2: bool) -> Iterator[Need]:
     if block_io.weight:
         yield "blockIO.weight", "blkio", ("blkio.bfq.weight", "blkio.weight"), ("io.bfq.weight", "io.weight")
     if any(device.weight for device in block_io.weight_device):
         yield "blockIO.weightDevice", "blkio", ("blkio.bfq.weight_device", "blkio.weight_device"), (
             "io.bfq.weight", "io.weight")
+    if not v2 and (block_io.leaf_weight or any(device.leaf_weight for device in block_io.weight_device)):
+        yield "blockIO.leafWeight", "blkio", ("blkio.leaf_weight",), ()
     for key, devices in (
         ("read_bps", block_io.throttle_read_bps_device), ("write_bps", block_io.throttle_write_bps_device),
         ("read_iops", block_io.throttle_read_iops_device), ("write_iops", block_io.throttle_write_iops_device),
