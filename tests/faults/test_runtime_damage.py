@@ -64,14 +64,17 @@ def test_a_damaged_config(boat: Dock, content: bytes | None) -> None:
 
 
 @pytest.mark.parametrize("name", ["stray", ".hidden", "not a container"])
-def test_other_things_in_the_state_directory(boat: Dock, name: str) -> None:
+def test_other_things_in_the_state_directory(boat: Dock, name: str, tmp_path: Path) -> None:
     boat.create()
+    outside = tmp_path / "outside"  # not a directory of the host's: a runtime that follows the link takes it all away
+    outside.mkdir()
+    (outside / "precious").touch()
     (boat.states / name).mkdir()
     (boat.states / "file").write_text("")
-    (boat.states / "link").symlink_to("/etc")
+    (boat.states / "link").symlink_to(outside)
     listed = boat.call("list", "--quiet")
     assert listed.returncode == 0 and boat.name in listed.stdout.split()
     done = boat.call("delete", "--force", "link")
-    assert Path("/etc/passwd").exists()
+    assert (outside / "precious").exists()
     if done.returncode != 0:
         one_clear_line(done.stderr)

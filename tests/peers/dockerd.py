@@ -100,8 +100,8 @@ def dockerd(*arguments: str, driver: str = "cgroupfs") -> Iterator[Dockerd]:
     for path in fixed:
         path.mkdir()
     made = None
+    parent = f"/{directory.name}" if driver == "cgroupfs" else f"{directory.name.replace('-', '')}.slice"
     try:
-        parent = f"/{directory.name}" if driver == "cgroupfs" else f"{directory.name.replace('-', '')}.slice"
         options = ("--cgroup-parent", parent, "--exec-opt", f"native.cgroupdriver={driver}")
         made = _start(directory, (*options, *arguments))
         made("import", "-", "busybox", input=busybox_tar())
@@ -110,6 +110,8 @@ def dockerd(*arguments: str, driver: str = "cgroupfs") -> Iterator[Dockerd]:
     finally:
         if made is not None:
             made.stop()
+        if driver == "systemd":  # which would keep the slice until it has time to look for what nobody needs
+            subprocess.run(["systemctl", "stop", parent], check=True)
         for path in (directory, *fixed):
             shutil.rmtree(path)
         for hierarchy in (Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").glob("*/")):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import pytest
 
 from peers import runtimes, variants_mounts, variants_namespaces, variants_process
 from peers.bundle import Bundle, Change
+from peers.host import options_kept, v2_options
 from peers.runtimes import Runtime
 from peers.variant import VARIANTS, Variant, default
 from peers.view import View, differences, view
@@ -45,7 +45,7 @@ DELIBERATE: tuple[tuple[str, str, str, str], ...] = (
     ("*", "cgroup ", "*", "on a hybrid host the v2 hierarchy is left alone: docs/architecture.md"),
     ("*", "cgroup name=systemd", "*", "as above: no limit is in a hierarchy without controllers"),
     ("*", "* /sys/fs/cgroup/systemd", "absent", "as above"),
-    ("namespaces_of_the_host", "mount /sys/fs/cgroup", "cgroup2 *nsdelegate,rw", "runc and crun take it from the host"),
+    ("*_of_the_host", "mount /sys/fs/cgroup", "cgroup2 *nsdelegate,rw", "runc and crun take it from the host"),
     ("user_namespace_devices*", "device /dev/fuse", "character special file|a:e5|666|0:0", "as the spec says"),
     ("user_namespace_devices*", "mount /dev/fuse", "*/state/sampan-view/device-2 *", "a node that is made for it"),
     ("rootless", "mount /sys/fs/cgroup", "*\ncgroup2 cgroup / *,ro, rw", "his own groups, read-only, as with root"),
@@ -57,22 +57,11 @@ DELIBERATE: tuple[tuple[str, str, str, str], ...] = (
 def look(runtime: Runtime, bundle: Bundle, change: Change) -> View:
     """What a container of the default bundle after `change` sees under `runtime`."""
     bundle.make(change)
-    before = v2_options()
-    try:
-        return view(runtime("run", "--bundle", str(bundle.directory), ID).out)
-    finally:
-        runtime.delete(ID)
-        if runtime.name != "sampan-runtime" and v2_options() != before:  # nsdelegate, without a cgroup namespace
-            subprocess.run(["mount", "-o", f"remount,{before}", "/sys/fs/cgroup"], check=True)
-
-
-def v2_options() -> str:
-    """Those of the host's v2 hierarchy, mount's and file system's; "" without one."""
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        before, _, after = line.partition(" - ")
-        if before.split(" ")[4] == "/sys/fs/cgroup" and after.startswith("cgroup2 "):
-            return f"{before.split(' ')[5]},{after.split(' ')[2]}"
-    return ""
+    with options_kept(runtime.name):
+        try:
+            return view(runtime("run", "--bundle", str(bundle.directory), ID).out)
+        finally:
+            runtime.delete(ID)
 
 
 def seen_by_others(variant: Variant, bundle: Bundle, directory: Path) -> dict[str, View]:

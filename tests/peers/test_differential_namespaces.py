@@ -11,6 +11,7 @@ import pytest
 
 from peers import runtimes, sailor
 from peers.bundle import VIEW, Bundle, Change, default_config
+from peers.host import options_kept
 from peers.runtimes import HIDE_UNIFIED, Runtime
 from peers.test_differential import ID, unexplained
 from peers.variants_namespaces import owned_by
@@ -48,10 +49,11 @@ def test_joined(kinds: list[str], holder: int, bundle: Bundle, directory: Path) 
     views = {}
     for runtime in runtimes.runtimes(NAMES, directory):
         bundle.make(change)
-        try:
-            views[runtime.name] = view(runtime("run", "--bundle", str(bundle.directory), ID).out, known)
-        finally:
-            runtime.delete(ID)
+        with options_kept(runtime.name):
+            try:
+                views[runtime.name] = view(runtime("run", "--bundle", str(bundle.directory), ID).out, known)
+            finally:
+                runtime.delete(ID)
     ours = views.pop("sampan-runtime")
     for kind in kinds:
         assert ours[f"namespace {KINDS[kind]}"] == f"the joined {kind}"

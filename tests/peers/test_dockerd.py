@@ -155,8 +155,8 @@ def wait_for_size(terminal: Terminal, rows: int, columns: int) -> None:
     """docker's client sends the size once the program is started, and gives up soon if it is not quite; after that
     whenever its own terminal's changes."""
     while True:
-        terminal.type("echo size $(stty size)\n")
-        terminal.expect("\nsize ")
+        terminal.type("echo size-$(stty size 2>/dev/null)\n")  # nothing, as long as there is none
+        terminal.expect("\nsize-")
         if terminal.line() == f"{rows} {columns}":
             return
         terminal.resize(rows, columns + 1)

@@ -36,11 +36,14 @@ def listing(directory: str) -> list[int]:
         for parent_fd, name in cgroupfs.sub_groups(directory):
             try:
                 fd = os.open(f"{name}/cgroup.procs", os.O_RDONLY | os.O_CLOEXEC, dir_fd=parent_fd)
-            except FileNotFoundError:
-                continue  # removed meanwhile: that one alone
+            except OSError as error:
+                if error.errno in controlfile.GONE:
+                    continue  # removed meanwhile: that one alone
+                raise
             _read_procs(fd, pids)
-    except FileNotFoundError:
-        return pids
+    except OSError as error:
+        if error.errno not in controlfile.GONE:
+            raise
     return pids
 
 
