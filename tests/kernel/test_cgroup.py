@@ -172,7 +172,7 @@ def test_a_failure_says_why_though_somebody_uses_what_it_made(
     parent = make_group("used").path.rpartition("/")[0] + "/common"
     others = set(cgroupfs.directories(host, f"{parent}/other").values())
 
-    def while_it_fails(*arguments: object) -> None:
+    def while_it_fails(*arguments: object, **_: object) -> None:
         if host.mode == "v2" or str(arguments[0]).endswith("/mine"):
             for directory in others:
                 os.mkdir(directory)

@@ -60,7 +60,7 @@ def write_all(directory: str, name: str, values: list[str]) -> None:
     try:
         for value in values:
             try:
-                os.write(fd, _encoded(value, path))
+                os.write(fd, _encoded(value, path) or b"\n")  # a write of no bytes never gets to the kernel's file
             except OSError as error:
                 raise failed(error, path, value) from error
     finally:

@@ -114,8 +114,11 @@ class Group:
 
     def _enable(self, resources: Resources) -> None:
         """Controllers that are enabled only when somebody asks for them, because each costs every group something; and
-        those that could not be enabled as the group was made. Raises Conflict where processes are in the way.
+        those that could not be enabled as the group was made. Raises Conflict where processes are in the way, and
+        InvalidArgument for the name of a file that is none.
         """
+        for name in resources.unified:
+            limits_v2.check_unified_name(name)
         for controller in requirements.lacking(self._directories[UNIFIED], resources):
             try:
                 cgroupfs.enable(self.host, self.path, [controller])

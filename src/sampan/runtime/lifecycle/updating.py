@@ -103,13 +103,20 @@ def _never_set(group: Group) -> dict[str, dict[str, object]]:
 
 
 def _as_they_are(group: Group, wanted: oci.Resources) -> dict[str, str]:
-    """v2's own files that `wanted` names. memory.low as well: none of it, as in a new group, is no number in a spec."""
+    """v2's own files that `wanted` names. memory.low as well: none of it, as in a new group, is no number in a spec.
+
+    And a cpuset that was never set, which is empty.
+    """
     if group.host.mode != "v2":
         return {}
     names = [*wanted.unified]
     if wanted.memory is not None and wanted.memory.reservation:
         names.append("memory.low")
-    return {name: value for name in names if (value := group.setting(name))}
+    found = {name: value for name in names if (value := group.setting(name))}
+    if wanted.cpu is not None:
+        asked = {"cpus": wanted.cpu.cpus, "mems": wanted.cpu.mems}
+        found |= {f"cpuset.{which}": "" for which, value in asked.items() if value and not group.cpuset(which)}
+    return found
 
 
 def _restore(group: Group, old: oci.Resources) -> None:
